@@ -1,0 +1,1 @@
+"""Pure numerics on arrays: values in, values out."""

@@ -1,0 +1,1 @@
+"""The language both ends of the gateway speak; imports nothing else of the house."""
