@@ -78,5 +78,6 @@ class Driver:
     provides: tuple[Metric | str, ...]
     advertises: str | None = None
     confirms: bool = False
+    has_clock: bool = False  # its readings carry the device's own time, to be placed on the box's clock
     options: type[DriverOptions] = DriverOptions
     tried_on_hardware: bool = False

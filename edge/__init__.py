@@ -1,0 +1,1 @@
+"""The agent on the box: sessions, time, alerts, the spool on disk and the uplink."""

@@ -10,7 +10,7 @@ import msgspec
 import zstandard
 
 from wire.clock import ClockAnchor
-from wire.readings import Body, Origin
+from wire.readings import Alert, Assessment, Body, Finding, Gap, Origin, SessionEvent, WaveformBlock
 
 # The broker closes a connection over 1 MiB; a quarter of it leaves room for any envelope (DESIGN.md §2).
 MAX_FRAME_BYTES = 256 * 1024
@@ -30,11 +30,22 @@ class DecodeError(ValueError):
 
 
 class Lane(StrEnum):
-    """Lanes are promises, not data types (DESIGN.md §3)."""
+    """Lanes are promises, not data types: what is never dropped, what may age, what gives way first."""
 
     URGENT = "urgent"
     ROUTINE = "routine"
     BULK = "bulk"
+
+
+def lane_of(body: Body) -> Lane:
+    """The promise a reading travels under."""
+    match body:
+        case Alert() | Finding() | Assessment() | SessionEvent() | Gap():
+            return Lane.URGENT
+        case WaveformBlock():
+            return Lane.BULK
+        case _:
+            return Lane.ROUTINE
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

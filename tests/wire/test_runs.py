@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,4 +29,4 @@ def test_run_set_behaves_as_a_set_of_integers(steps: list[tuple[str, tuple[int, 
         assert numbers(list(runs)) == model
         assert runs.count() == len(model)
         listed = list(runs)
-        assert all(before[1] + 1 < after[0] for before, after in zip(listed, listed[1:], strict=False))
+        assert all(before[1] + 1 < after[0] for before, after in itertools.pairwise(listed))

@@ -1,0 +1,121 @@
+"""Keeps one device in use: opens its link, runs its driver, stores what it yields, and starts again when it fails.
+
+This is a restart barrier: one bad sensor must not stop the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+from drivers.driver import DriverContext, LinkLost, Transfer
+from edge.config import Device, MllpOptions
+from edge.outbox import Outbox, Source
+from edge.pipeline import Output, Pipeline
+from wire.backoff import Backoff
+from wire.clock import MICROSECONDS, Clock
+from wire.readings import DeviceEvent, EventKind, Origin, Reading
+
+_log = logging.getLogger(__name__)
+
+# A monitor sends at least every second or two: ten seconds of nothing is a fact a person must see.
+SILENCE_ALARM_S = 10.0
+
+
+class DeviceSession:
+    """One configured device for the life of the agent."""
+
+    def __init__(self, device: Device, pipeline: Pipeline, outbox: Outbox, clock: Clock, session_id: str) -> None:
+        self.device = device
+        self.context = DriverContext(clock, device.options)
+        self.counts: Counter[str] = Counter()
+        self.is_connected = False
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._clock = clock
+        self._session_id = session_id
+        self._origin = device.origin
+        self._last_heard_mono_us = clock.monotonic_us()
+
+    @property
+    def pipeline_counts(self) -> Counter[str]:
+        """What the pipeline dropped, by reason."""
+        return self._pipeline.counts
+
+    async def run(self) -> None:
+        """Until cancelled: the device, its silence watched."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_open(), name=f"device {self.device.id}")
+            tasks.create_task(self._watch_silence(), name=f"silence {self.device.id}")
+
+    async def _keep_open(self) -> None:
+        backoff = Backoff(first_s=0.5, cap_s=30.0)
+        while True:
+            try:
+                await self._serve(backoff)
+            except LinkLost as error:
+                self.counts["link_lost"] += 1
+                _log.info("device %s: link lost: %s", self.device.id, error)
+            except Exception:
+                self.counts["driver_failed"] += 1
+                _log.exception("device %s: driver %s failed", self.device.id, self.device.driver.name)
+            finally:
+                await self._said_goodbye()
+            await asyncio.sleep(backoff.next_s())
+
+    async def _serve(self, backoff: Backoff) -> None:
+        # Any: the link's type belongs to the driver's kind of link.
+        opened: AbstractAsyncContextManager[Any] = open_link(self.device, self._clock)
+        async with opened as link:
+            stream: AsyncIterator[Reading | Transfer] = self.device.driver.stream(link, self.context)
+            async with aclosing(stream) as items:  # type: ignore[type-var]  # drivers are generators
+                async for item in items:
+                    backoff.reset()
+                    await self._take(item)
+
+    async def _take(self, item: Reading | Transfer) -> None:
+        """Stores one item; when this returns the driver may acknowledge it."""
+        transfer = item if isinstance(item, Transfer) else Transfer((item,))
+        arrival_us = self._clock.now_us()
+        self._last_heard_mono_us = self._clock.monotonic_us()
+        if transfer.simulated and self._origin is not Origin.DEMO:
+            _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
+            self._origin = Origin.DEMO  # never back: simulated is never a patient
+        output = self._pipeline.process(transfer.readings, arrival_us)
+        if not self.is_connected:
+            self.is_connected = True
+            output.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
+        await self._store(output, transfer.key)
+
+    async def _store(self, output: Output, key: str | None = None) -> None:
+        if output.bodies:
+            source = Source(self.device.id, self._session_id, self._origin)
+            await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos)
+
+    async def _said_goodbye(self) -> None:
+        if self.is_connected:
+            self.is_connected = False
+            await self._store(Output([DeviceEvent(EventKind.DISCONNECTED, self._clock.now_us())]))
+
+    async def _watch_silence(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            silent_us = self._clock.monotonic_us() - self._last_heard_mono_us
+            if silent_us >= SILENCE_ALARM_S * MICROSECONDS:
+                await self._store(self._pipeline.silent(self._clock.now_us()))
+
+
+def open_link(device: Device, clock: Clock) -> AbstractAsyncContextManager[Any]:
+    """The device's link, not yet open; Any because each kind has its own type. Stacks load only where used."""
+    if isinstance(device.link, MllpOptions):
+        from drivers.links.mllp import open_mllp
+
+        return open_mllp(device.link.listen, clock, silence_s=device.link.silence_s)
+    from drivers.links.gatt import GattOptions, open_gatt
+
+    assert isinstance(device.link, GattOptions)
+    return open_gatt(device.link, clock)

@@ -1,0 +1,141 @@
+"""From what a driver yielded to what is stored: times placed, repetitions dropped, alerts raised, waveforms encoded.
+
+Values in, values out: no clock, socket or disk; the state of one device lives in one `Pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from clinical.alarm_limits import AlarmLimits
+from edge.alerts import DeviceAlarms
+from edge.spool import Memo
+from edge.timebase import DeviceOffset, observe
+from wire import waveform
+from wire.clock import MICROSECONDS
+from wire.messages import Lane, lane_of
+from wire.readings import Body, DeviceEvent, Numeric, Position, Reading, SampleBlock, WaveformBlock
+from wire.vocabulary import METRICS, Metric
+
+_OFFSET_MEMO = "offset/"
+_REPETITION_MEMO = "repetition/"
+
+_encode = msgspec.msgpack.encode
+
+
+@dataclass
+class Output:
+    """Bodies to append and the memos that become durable with them."""
+
+    bodies: list[Body] = field(default_factory=list)
+    memos: list[Memo] = field(default_factory=list)
+
+
+class Pipeline:
+    """One device's way from readings to bodies."""
+
+    def __init__(
+        self,
+        device_id: str,
+        *,
+        has_clock: bool,
+        limits: AlarmLimits,
+        saved: Callable[[str], bytes | None],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._device_id = device_id
+        self._has_clock = has_clock
+        known = saved(_OFFSET_MEMO + device_id)
+        self._offset = msgspec.msgpack.decode(known, type=DeviceOffset) if known else None
+        self._is_offset_unsaved = False
+        self._last_reported: dict[Metric, tuple[str, float]] = {}
+        for metric in METRICS:
+            if METRICS[metric].episodic and (last := saved(self._repetition_memo(metric))):
+                self._last_reported[metric] = msgspec.msgpack.decode(last, type=tuple[str, float])
+        sides = [f"{metric}_{side}" for metric in limits.limits for side in ("low", "high")]
+        self.alarms = DeviceAlarms(
+            device_id, limits, saved=saved, conditions=[*sides, "leads_off", "sensor_off", "no_data"]
+        )
+
+    def _repetition_memo(self, metric: Metric) -> str:
+        return f"{_REPETITION_MEMO}{self._device_id}/{metric}"
+
+    def process(self, readings: tuple[Reading, ...], arrival_us: int) -> Output:
+        """The bodies of readings that arrived at `arrival_us`, in their order, alerts after what caused them."""
+        output = Output()
+        shift_us = self._shift(readings, arrival_us)
+        if self.alarms.active.get("no_data"):
+            self._take(output, *self.alarms.technical("no_data", set(), arrival_us))
+        for reading in readings:
+            match reading:
+                case Numeric():
+                    self._numeric(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us), output)
+                case SampleBlock():
+                    output.bodies.append(_encoded(reading._replace(start_us=reading.start_us + shift_us)))
+                case DeviceEvent():
+                    event = msgspec.structs.replace(reading, time_us=reading.time_us + shift_us)
+                    output.bodies.append(event)
+                    self._take(output, *self.alarms.event(event))
+                case Position():
+                    output.bodies.append(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us))
+        self._save_offset(output)
+        return output
+
+    def silent(self, now_us: int) -> Output:
+        """The device has said nothing for too long."""
+        output = Output()
+        self._take(output, *self.alarms.technical("no_data", {self._device_id}, now_us))
+        return output
+
+    def _take(self, output: Output, alerts: Sequence[Body], memos: list[Memo]) -> None:
+        output.bodies.extend(alerts)
+        output.memos.extend(memos)
+
+    def _save_offset(self, output: Output) -> None:
+        """A changed offset is saved with the next routine records."""
+        if self._is_offset_unsaved and any(lane_of(body) is Lane.ROUTINE for body in output.bodies):
+            output.memos.append(Memo(Lane.ROUTINE, _OFFSET_MEMO + self._device_id, _encode(self._offset)))
+            self._is_offset_unsaved = False
+
+    def _shift(self, readings: tuple[Reading, ...], arrival_us: int) -> int:
+        """µs to add to this device's times."""
+        if not self._has_clock:
+            return 0
+        newest_us = max((_end_us(reading) for reading in readings if not _is_old_news(reading)), default=None)
+        if newest_us is not None:
+            before = self._offset
+            self._offset = observe(before, reported_us=newest_us, arrival_us=arrival_us)
+            if before is None or before.offset_us != self._offset.offset_us:
+                self._is_offset_unsaved = True
+        return self._offset.offset_us if self._offset else 0
+
+    def _numeric(self, numeric: Numeric, output: Output) -> None:
+        if METRICS[numeric.metric].episodic and numeric.reported_time is not None:
+            said = (numeric.reported_time, numeric.value)
+            if self._last_reported.get(numeric.metric) == said:
+                # Monitors repeat the last cuff reading until the next one: it is not a new measurement.
+                self.counts["repetition_dropped"] += 1
+                return
+            self._last_reported[numeric.metric] = said
+            output.memos.append(Memo(Lane.ROUTINE, self._repetition_memo(numeric.metric), _encode(said)))
+        output.bodies.append(numeric)
+        self._take(output, *self.alarms.numeric(numeric))
+
+
+def _end_us(reading: Reading) -> int:
+    if isinstance(reading, SampleBlock):
+        return reading.start_us + round(len(reading.samples) * MICROSECONDS / reading.sample_rate_hz)
+    return reading.time_us
+
+
+def _is_old_news(reading: Reading) -> bool:
+    """An episodic value is repeated long after it was measured, so it says nothing of the clocks."""
+    return isinstance(reading, Numeric) and METRICS[reading.metric].episodic
+
+
+def _encoded(block: SampleBlock) -> WaveformBlock:
+    return WaveformBlock(block.stream, waveform.encode(block), block.acquisition, block.quality, block.quality_reason)

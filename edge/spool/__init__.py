@@ -1,0 +1,151 @@
+"""The spool: everything accepted stays on disk here until the cloud says "stored", and a while longer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from edge.spool.chunk import MAX_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
+from edge.spool.lane import LaneSpool
+from edge.spool.segment import Segment
+from wire.clock import MICROSECONDS
+from wire.messages import Lane
+from wire.runs import RunSet
+
+__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "LostRun", "Memo", "Spool", "SpoolConfig"]
+
+T = TypeVar("T")
+_HOUR_US = 3600 * MICROSECONDS
+_MIB = 1024 * 1024
+
+
+class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the spool may take of the disk, per lane, and how long it keeps."""
+
+    segment_mib: int = 32
+    urgent_mib: int = 64
+    routine_mib: int = 512
+    bulk_mib: int = 4096
+    keep_receipted_h: int = 24
+    give_up_routine_h: int = 7 * 24
+    reserve_mib: int = 64  # disk left free for URGENT: the other lanes give way below it
+
+    def budget_bytes(self, lane: Lane) -> int:
+        """Bytes the lane may take."""
+        return {Lane.URGENT: self.urgent_mib, Lane.ROUTINE: self.routine_mib, Lane.BULK: self.bulk_mib}[lane] * _MIB
+
+
+class Doomed(NamedTuple):
+    """Segments that have to go, and the unreceipted runs that go with them."""
+
+    segments: list[tuple[Lane, list[Segment]]]
+    lost: list[LostRun]
+
+
+class Spool:
+    """The three lanes on disk, worked by one thread so that the event loop never waits for the disk."""
+
+    def __init__(self, folder: Path, config: SpoolConfig) -> None:
+        self._folder = folder
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._lanes: dict[Lane, LaneSpool] = {}
+
+    async def open(self) -> None:
+        """Opens or creates the folder; corrupt segments are set aside."""
+        await self._in_thread(self._open)
+
+    def _open(self) -> None:
+        for lane in Lane:
+            folder = self._folder / lane.value
+            self._lanes[lane] = LaneSpool(folder, lane, segment_bytes=self._config.segment_mib * _MIB)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def memo(self, name: str) -> bytes | None:
+        """A named value as last committed; a name always travels with the same lane."""
+        return next((lane.memos[name] for lane in self._lanes.values() if name in lane.memos), None)
+
+    def knows_transfer(self, lane: Lane, key: bytes) -> bool:
+        """Whether the lane already holds the records of a device transfer."""
+        return self._lanes[lane].knows_transfer(key)
+
+    def quarantined(self) -> list[Path]:
+        """Segments found corrupt when the spool was opened."""
+        return [path for lane in self._lanes.values() for path in lane.corrupt]
+
+    async def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
+        """Returns when the chunks of one lane and their facts are on disk, all of them or, by
+        sqlite3.OperationalError, none."""
+        await self._in_thread(lambda: self._lanes[chunks[0].lane].commit(chunks, facts))
+
+    async def receipted(self, lane: Lane, epoch: bytes, first_seq: int, last_seq: int) -> bool:
+        """Settles a receipted run; False when this box never stored it."""
+        return await self._in_thread(lambda: self._lanes[lane].receipted(epoch, first_seq, last_seq))
+
+    async def backlog(self, lane: Lane, busy: dict[bytes, RunSet], max_bytes: int) -> list[Chunk]:
+        """The next pending chunks of a lane that are not in flight, as much as one batch takes."""
+        return await self._in_thread(lambda: self._lanes[lane].backlog(busy, max_bytes))
+
+    async def pending_records(self) -> dict[Lane, int]:
+        """Records per lane that still wait for their receipt."""
+        return await self._in_thread(lambda: {lane: spool.pending_records() for lane, spool in self._lanes.items()})
+
+    async def reoffer(self) -> None:
+        """Offers everything still held again: the cloud's store is another one than before."""
+
+        def work() -> None:
+            for lane in self._lanes.values():
+                lane.reoffer()
+
+        await self._in_thread(work)
+
+    async def doomed(self, now_us: int) -> Doomed:
+        """Writes receipts down and says what has to go to keep the budgets: name its losses by Gaps, then `unlink`."""
+        return await self._in_thread(lambda: self._doomed(now_us))
+
+    def _doomed(self, now_us: int) -> Doomed:
+        segments: list[tuple[Lane, list[Segment]]] = []
+        stat = os.statvfs(self._folder)
+        short = max(0, self._config.reserve_mib * _MIB - stat.f_bavail * stat.f_frsize)
+        # BULK gives way first, ROUTINE next, URGENT never.
+        for lane in (Lane.BULK, Lane.ROUTINE, Lane.URGENT):
+            spool = self._lanes[lane]
+            spool.flush_receipts()
+            give_up_h = self._config.give_up_routine_h if lane is Lane.ROUTINE else None
+            going = spool.doomed(
+                budget_bytes=max(0, min(self._config.budget_bytes(lane), spool.bytes() - short)),
+                keep_after_us=now_us - self._config.keep_receipted_h * _HOUR_US,
+                give_up_before_us=now_us - give_up_h * _HOUR_US if give_up_h else 0,
+            )
+            segments.append((lane, going))
+            short = max(0, short - sum(segment.bytes for segment in going))
+        return Doomed(
+            segments, [lost for _lane, going in segments for segment in going for lost in segment.lost_runs()]
+        )
+
+    async def unlink(self, doomed: Doomed) -> None:
+        """Removes what `doomed` named."""
+
+        def work() -> None:
+            for lane, segments in doomed.segments:
+                self._lanes[lane].unlink(segments)
+
+        await self._in_thread(work)
+
+    async def close(self) -> None:
+        """Writes receipts down and closes every file."""
+
+        def work() -> None:
+            for lane in self._lanes.values():
+                lane.close()
+
+        await self._in_thread(work)
+        self._thread.shutdown()

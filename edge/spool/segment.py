@@ -1,0 +1,231 @@
+"""One file of a lane's spool: an SQLite log of chunks with what is receipted of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edge.spool.chunk import Chunk, Facts, LostRun
+from wire.clock import ClockAnchor
+from wire.messages import Lane
+from wire.runs import RunSet
+
+_SCHEMA = """
+CREATE TABLE chunk (
+    id INTEGER PRIMARY KEY, epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL,
+    wall_us INTEGER NOT NULL, anchor BLOB NOT NULL, records BLOB NOT NULL);
+CREATE TABLE receipted (epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL);
+CREATE TABLE sealed (epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL);
+CREATE TABLE memo (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE transfer (id INTEGER PRIMARY KEY, key BLOB NOT NULL);
+PRAGMA user_version = 1;
+"""
+_READ_AHEAD_CHUNKS = 256
+
+_encode = msgspec.msgpack.encode
+_decode_anchor = msgspec.msgpack.Decoder(ClockAnchor).decode
+_decode_records = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+class SegmentCorrupt(Exception):
+    """The file cannot be read: set it aside."""
+
+
+class Segment:
+    """One segment file. Used from one thread at a time."""
+
+    def __init__(self, path: Path, lane: Lane) -> None:
+        self.path = path
+        self.lane = lane
+        self.bytes = 0
+        self.pending: dict[bytes, RunSet] = {}  # stored and not yet receipted, by epoch
+        self._held: dict[bytes, RunSet] = {}  # everything stored, by epoch
+        self._unflushed: list[tuple[bytes, int, int]] = []  # receipts not yet written down
+        self._scan_after = 0  # chunks up to this id have been offered as backlog
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            is_new = not self.path.exists()
+            # One worker thread at a time uses it, not always the one that opened it.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            # FULL: append() may only resolve when the disk has the commit (DESIGN.md §3.1).
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            if is_new or self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                self._db.executescript(_SCHEMA)
+            self._load()
+        except sqlite3.DatabaseError as error:
+            if _is_corruption(error):
+                raise SegmentCorrupt(f"{self.path.name}: {error}") from error
+            raise
+
+    def _load(self) -> None:
+        rows = self._db.execute("SELECT epoch, first_seq, last_seq FROM sealed").fetchall()
+        if not rows:
+            rows = self._db.execute("SELECT epoch, first_seq, first_seq + count - 1 FROM chunk ORDER BY id").fetchall()
+        for epoch, first, last in rows:
+            self._held.setdefault(epoch, RunSet()).add(first, last)
+            self.pending.setdefault(epoch, RunSet()).add(first, last)
+        for epoch, first, last in self._db.execute("SELECT epoch, first_seq, last_seq FROM receipted"):
+            self._settle(epoch, first, last)
+        self._measure()
+
+    def _measure(self) -> None:
+        wal = self.path.with_name(self.path.name + "-wal")
+        self.bytes = self.path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+
+    def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
+        """Writes chunks and their facts as one; on return the disk has all. Raises sqlite3.OperationalError."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        chunk.epoch,
+                        chunk.first_seq,
+                        len(chunk.records),
+                        chunk.anchor.wall_us,
+                        _encode(chunk.anchor),
+                        _encode([msgspec.Raw(record) for record in chunk.records]),
+                    )
+                    for chunk in chunks
+                ],
+            )
+            self._write_facts(facts)
+        for chunk in chunks:
+            for runs in (self._held, self.pending):
+                runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
+        self._measure()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _write_facts(self, facts: Facts) -> None:
+        self._db.executemany(
+            "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            facts.memos,
+        )
+        self._db.executemany("INSERT INTO transfer (key) VALUES (?)", [(key,) for key in facts.transfers])
+
+    def carry(self, facts: Facts) -> None:
+        """Writes facts without records: those that a new segment takes over from the one before."""
+        with self._transaction():
+            self._write_facts(facts)
+
+    def facts(self) -> Facts:
+        """Every memo and accepted transfer key held in this segment, keys oldest first."""
+        memos = tuple(self._db.execute("SELECT name, value FROM memo"))
+        return Facts(memos, tuple(row[0] for row in self._db.execute("SELECT key FROM transfer ORDER BY id")))
+
+    def holds(self, epoch: bytes, first_seq: int, last_seq: int) -> bool:
+        """Whether any record of the run is in this segment."""
+        return epoch in self._held and self._held[epoch].intersects(first_seq, last_seq)
+
+    def receipted(self, epoch: bytes, first_seq: int, last_seq: int) -> int:
+        """Takes a receipted run out of what is pending; returns how many records it settled here."""
+        settled = self._settle(epoch, first_seq, last_seq)
+        if settled:
+            self._unflushed.append((epoch, first_seq, last_seq))
+        return settled
+
+    def _settle(self, epoch: bytes, first_seq: int, last_seq: int) -> int:
+        runs = self.pending.get(epoch)
+        if runs is None:
+            return 0
+        settled = runs.remove(first_seq, last_seq)
+        if not runs:
+            del self.pending[epoch]
+        return settled
+
+    def flush_receipts(self) -> None:
+        """Writes down what was receipted; a receipt lost before this only means one more harmless offer."""
+        if self._unflushed:
+            with self._transaction():
+                self._db.executemany("INSERT INTO receipted VALUES (?, ?, ?)", self._unflushed)
+            self._unflushed.clear()
+
+    def seal(self) -> None:
+        """Ends writing: a summary lets the next start skip the chunks themselves."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO sealed VALUES (?, ?, ?)",
+                [(epoch, first, last) for epoch, runs in self._held.items() for first, last in runs],
+            )
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._measure()
+
+    def reoffer(self) -> None:
+        """Makes everything pending again: the store that receipted it is another one now."""
+        with self._transaction():
+            self._db.execute("DELETE FROM receipted")
+        self._unflushed.clear()
+        for epoch, runs in self._held.items():
+            for first, last in runs:
+                self.pending.setdefault(epoch, RunSet()).add(first, last)
+        self._scan_after = 0
+
+    def backlog(self, busy: dict[bytes, RunSet]) -> Iterator[Chunk]:
+        """Pending chunks not in flight, oldest first, going round from where the last call ended."""
+        if not self.pending:
+            return
+        for _round in range(2):
+            while rows := self._db.execute(
+                "SELECT id, epoch, first_seq, count FROM chunk WHERE id > ? ORDER BY id LIMIT ?",
+                (self._scan_after, _READ_AHEAD_CHUNKS),
+            ).fetchall():
+                for row_id, epoch, first, count in rows:
+                    last = first + count - 1
+                    is_pending = epoch in self.pending and self.pending[epoch].intersects(first, last)
+                    is_busy = epoch in busy and busy[epoch].intersects(first, last)
+                    if is_pending and not is_busy:
+                        yield self._read(row_id, epoch, first)
+                    self._scan_after = row_id  # after the yield: a chunk the caller left is offered again
+            self._scan_after = 0
+
+    def _read(self, row_id: int, epoch: bytes, first_seq: int) -> Chunk:
+        row = self._db.execute("SELECT anchor, records FROM chunk WHERE id = ?", (row_id,)).fetchone()
+        records = tuple(bytes(record) for record in _decode_records(row[1]))
+        return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
+
+    def lost_runs(self) -> list[LostRun]:
+        """What would be lost if this file went now."""
+        from_us, to_us = self._db.execute("SELECT min(wall_us), max(wall_us) FROM chunk").fetchone()
+        return [
+            LostRun(epoch, self.lane, first, last, from_us or 0, to_us or 0)
+            for epoch, runs in self.pending.items()
+            for first, last in runs
+        ]
+
+    def newest_us(self) -> int:
+        """Wall time of the newest chunk, 0 when empty."""
+        row = self._db.execute("SELECT wall_us FROM chunk ORDER BY id DESC LIMIT 1").fetchone()
+        return int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Writes receipts down and closes the file."""
+        self.flush_receipts()
+        self._db.close()
+
+    def unlink(self) -> None:
+        """Closes and removes the file and its journal."""
+        self._db.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+def _is_corruption(error: sqlite3.DatabaseError) -> bool:
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or not isinstance(error, sqlite3.OperationalError)
