@@ -1,0 +1,137 @@
+"""What a site may set for the cloud, read by wire.configuration.load. Secrets are files, never values."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from wire.topics import check_gateway_id
+
+# Also a user of the broker, so no gateway may bear it.
+INGEST_USER = "ingest"
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Reads host:port. Raises ValueError naming what is allowed."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not HOST:PORT with a port from 1 to 65535")
+    return Address(host, int(port))
+
+
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keys of a listener; with `ca_file` clients must show a certificate signed by it."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str = ""
+
+
+def _require_tls(key: str, listen: str, tls: TlsConfig | None) -> None:
+    if not parse_address(listen).is_loopback and tls is None:
+        raise ValueError(f"{key} = {listen!r} is reachable from outside and needs tls.cert_file and tls.key_file")
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The embedded nats-server: `mqtt_listen` for gateways, `client_listen` for this process alone."""
+
+    mqtt_listen: str = "127.0.0.1:1883"
+    client_listen: str = "127.0.0.1:4222"
+    tls: TlsConfig | None = None
+    buffer_max_age_s: float = 3600.0
+    buffer_max_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        _require_tls("mqtt_listen", self.mqtt_listen, self.tls)
+        if not parse_address(self.client_listen).is_loopback:
+            raise ValueError(
+                f"client_listen = {self.client_listen!r} must be a loopback address, such as 127.0.0.1:4222"
+            )
+        if self.buffer_max_age_s < 60 or self.buffer_max_bytes < 1 << 20:
+            raise ValueError("buffer_max_age_s must be at least 60 and buffer_max_bytes at least 1048576")
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A box that may connect; its password lies in secrets/ID.password under the state directory."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        check_gateway_id(self.id)
+        if self.id == INGEST_USER:
+            raise ValueError(f"id {INGEST_USER!r} is the cloud's own; choose another")
+
+
+class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where screens connect."""
+
+    listen: str = "127.0.0.1:8080"
+    tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        _require_tls("listen", self.listen, self.tls)
+
+
+class AccessMode(StrEnum):
+    """How people sign in."""
+
+    DEMO = "demo"
+    TOKEN = "token"  # noqa: S105 - the name of a mode
+
+
+class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`demo` signs everybody in and is only for loopback; `token` checks against `tokens_file`."""
+
+    mode: AccessMode = AccessMode.TOKEN
+    tokens_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mode is AccessMode.TOKEN and not self.tokens_file:
+            raise ValueError("mode = 'token' needs tokens_file, lines of: name role sha256-of-token")
+
+
+class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One cloud process."""
+
+    access: AccessConfig
+    state_dir: str = "cloud-state"
+    broker: BrokerConfig = BrokerConfig()
+    api: ApiConfig = ApiConfig()
+    gateways: tuple[GatewayConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = [gateway.id for gateway in self.gateways]
+        if len(set(ids)) != len(ids):
+            raise ValueError("gateways: every id may be there only once")
+        if self.access.mode is AccessMode.DEMO and not parse_address(self.api.listen).is_loopback:
+            raise ValueError("access.mode = 'demo' needs a loopback api.listen; here use 'token'")
+
+    @property
+    def state_path(self) -> Path:
+        """The directory that holds everything this process keeps."""
+        return Path(self.state_dir)

@@ -1,0 +1,55 @@
+"""From the bus to the disk to the receipt: everything a gateway sends passes here once.
+
+Bus → store (one transaction a group) → receipts → acknowledgement. Crash anywhere: the bus delivers again, the store
+knows what it has, the receipt goes out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from cloud.bus.jetstream import Bus
+from cloud.counters import Counters
+from cloud.store.append import Appender, Incoming
+from cloud.store.database import Database, StoreUnavailable
+from wire.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+
+# One transaction: enough to share the sync of the disk, small enough that a receipt under load waits well under 1 s.
+GROUP_BATCHES = 256
+GROUP_BYTES = 4 << 20
+
+
+class Ingest:
+    """The loop that stores. `on_entries` is called after a commit that holds more than numerics and waveforms."""
+
+    def __init__(
+        self, bus: Bus, database: Database, appender: Appender, counters: Counters, on_entries: Callable[[], None]
+    ) -> None:
+        self._bus, self._database, self._appender = bus, database, appender
+        self._counters, self._on_entries = counters, on_entries
+
+    async def run(self) -> None:
+        """Stores until cancelled; while the disk refuses, the bus keeps what comes."""
+        backoff = Backoff(first_s=0.1, cap_s=5.0)
+        while True:
+            deliveries = await self._bus.take(most=GROUP_BATCHES, most_bytes=GROUP_BYTES)
+            group = [Incoming(delivery.subject, delivery.payload) for delivery in deliveries]
+            while True:
+                try:
+                    appended = await self._database.on_writer(lambda group=group: self._appender.append(group))  # type: ignore[misc]
+                    break
+                except StoreUnavailable as error:
+                    self._counters.add("store_unavailable")
+                    delay_s = backoff.next_s()
+                    _log.error("store: %s; trying again in %.1f s", error, delay_s)
+                    await asyncio.sleep(delay_s)
+            backoff.reset()
+            await self._bus.send_receipts(appended.receipts)
+            await self._bus.settle(deliveries)
+            self._counters.add_all(appended.counts)
+            if appended.counts.get("entry_rows_stored"):
+                self._on_entries()

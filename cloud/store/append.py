@@ -1,0 +1,243 @@
+"""The append path: batches become rows, exactly once, many batches to a transaction.
+
+Lives on the writing thread. What cannot be stored is kept aside and counted; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from cloud.store.database import Database, driver_connection
+from cloud.store.records import DIGEST_BYTES, RecordReader, digest
+from cloud.store.rows import LANE_NUMBER, DeadLetterRow, Rows
+from cloud.store.runs import StoredRuns
+from wire import topics
+from wire.clock import Clock
+from wire.messages import Batch, DecodeError, Receipt, decode_frame
+
+_log = logging.getLogger(__name__)
+
+# What one bad batch can raise and a healthy disk cannot: it is tried alone and becomes a dead letter.
+_POISON = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    ValueError,
+)
+# Above any number of epochs that are alive at once; what is forgotten is read again.
+_MOST_CACHED = 20_000
+
+
+class Incoming(NamedTuple):
+    """A frame as it came from the bus."""
+
+    subject: str
+    payload: bytes
+
+
+class Appended(NamedTuple):
+    """What became of a group: receipts to send, in order, and counts of what was done."""
+
+    receipts: list[tuple[str, Receipt]]
+    counts: dict[str, int]
+
+
+class Appender:
+    """Stores groups of frames. Not thread-safe: it belongs to the writing thread."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._forget()
+
+    def append(self, group: Sequence[Incoming]) -> Appended:
+        """Commits a group; if that fails, each frame alone. Raises StoreUnavailable, and then nothing is stored."""
+        try:
+            return self._commit(group)
+        except _POISON as error:
+            self._forget()
+            if len(group) == 1:
+                return self._bury(group[0], error)
+        except BaseException:
+            self._forget()
+            raise
+        _log.warning("a batch among %s cannot be stored: trying each alone", len(group))
+        receipts: list[tuple[str, Receipt]] = []
+        counts: dict[str, int] = {}
+        for incoming in group:
+            appended = self.append([incoming])
+            receipts += appended.receipts
+            for name, count in appended.counts.items():
+                counts[name] = counts.get(name, 0) + count
+        return Appended(receipts, counts)
+
+    def _commit(self, group: Sequence[Incoming]) -> Appended:
+        now_us = self._clock.now_us()
+
+        def store(connection: sa.Connection) -> Appended:
+            rows = Rows(driver_connection(connection))
+            reader = RecordReader(rows, now_us, self._sources)
+            receipts = [receipt for incoming in group if (receipt := self._store(incoming, rows, reader, now_us))]
+            rows.flush()
+            self._flush_runs(driver_connection(connection))
+            return Appended(receipts, rows.counts)
+
+        if len(self._epochs) + len(self._sources) > _MOST_CACHED:
+            self._forget()
+        return self._database.transaction(store)
+
+    def _store(self, incoming: Incoming, rows: Rows, reader: RecordReader, now_us: int) -> tuple[str, Receipt] | None:
+        try:
+            gateway = topics.gateway_of(incoming.subject)
+            batch = decode_frame(incoming.payload, Batch)
+            if not batch.records:
+                raise DecodeError("batch without records", incoming.payload)
+        except ValueError as error:
+            rows.dead_letter.append(_dead_letter(incoming, None, str(error), now_us))
+            rows.count("dead_lettered")
+            return None
+        receipt = gateway, self._receipt(batch, now_us)
+        rows.count("batches_stored")
+        epoch_id, owner = self._epoch(batch.epoch, gateway, rows, now_us)
+        if owner != gateway:
+            self._keep_stolen(batch, gateway, owner, rows, now_us)
+            return receipt
+        reader.begin(gateway, batch, epoch_id)
+        lane = LANE_NUMBER[batch.lane]
+        fresh = self._runs_of(rows, epoch_id, lane).add(batch.first_seq, batch.last_seq)
+        if fresh != [(batch.first_seq, batch.last_seq)]:
+            self._compare(batch, gateway, epoch_id, fresh, rows, now_us)
+        for first, last in fresh:
+            digests = reader.read(batch.records[first - batch.first_seq : last - batch.first_seq + 1], first)
+            rows.batch.append((epoch_id, lane, first, last, now_us, digests))
+        return receipt
+
+    def _receipt(self, batch: Batch, now_us: int) -> Receipt:
+        return Receipt(self._database.store_id, batch.epoch, batch.lane, batch.first_seq, batch.last_seq, now_us)
+
+    def _epoch(self, epoch: bytes, gateway: str, rows: Rows, now_us: int) -> tuple[int, str]:
+        """The epoch's number and the gateway that used it first."""
+        if found := self._epochs.get(epoch):
+            return found
+        query = "SELECT epoch_id, gateway FROM epoch WHERE epoch = ?"
+        row = rows.driver.execute(query, (epoch,)).fetchone()
+        if row is None:
+            insert = "INSERT INTO epoch (epoch, gateway, received_us) VALUES (?,?,?)"
+            row = rows.driver.execute(insert, (epoch, gateway, now_us)).lastrowid, gateway
+        self._epochs[epoch] = row
+        return int(row[0]), str(row[1])
+
+    def _runs_of(self, rows: Rows, epoch_id: int, lane: int) -> StoredRuns:
+        runs = self._runs.get((epoch_id, lane))
+        if runs is None:
+            query = "SELECT first_seq, last_seq FROM run WHERE epoch_id = ? AND lane = ?"
+            runs = self._runs[epoch_id, lane] = StoredRuns(rows.driver.execute(query, (epoch_id, lane)))
+        self._touched.add((epoch_id, lane))
+        return runs
+
+    def _compare(
+        self,
+        batch: Batch,
+        gateway: str,
+        epoch_id: int,
+        fresh: Sequence[tuple[int, int]],
+        rows: Rows,
+        now_us: int,
+    ) -> None:
+        """Compares records whose number is already stored with what is stored; a different one is kept aside."""
+        rows.flush_batches()
+        lane = LANE_NUMBER[batch.lane]
+        fresh_seqs = {seq for first, last in fresh for seq in range(first, last + 1)}
+        # A stretch is at most a frame long, so the one before the first can only reach it from within that length;
+        # stretches are disjoint, so the last one that begins at or before first_seq is the only candidate.
+        query = (
+            "SELECT first_seq, last_seq, digests FROM batch WHERE epoch_id = :epoch_id AND lane = :lane"
+            " AND first_seq <= :last AND first_seq >= coalesce((SELECT max(first_seq) FROM batch"
+            " WHERE epoch_id = :epoch_id AND lane = :lane AND first_seq <= :first), :first)"
+        )
+        values = {"epoch_id": epoch_id, "lane": lane, "first": batch.first_seq, "last": batch.last_seq}
+        known: dict[int, bytes] = {}
+        for first, last, digests in rows.driver.execute(query, values):
+            for seq in range(max(first, batch.first_seq), min(last, batch.last_seq) + 1):
+                known[seq] = digests[(seq - first) * DIGEST_BYTES :][:DIGEST_BYTES]
+        for seq, record in enumerate(batch.records, batch.first_seq):
+            if seq in fresh_seqs:
+                continue
+            found = digest(record)
+            if known.get(seq) == found:
+                rows.count("records_repeated")
+            else:
+                why = "another record is stored under this number"
+                rows.conflict.append((gateway, batch.epoch, lane, seq, found, why, now_us, bytes(record)))
+                rows.count("conflicts")
+                _log.error(
+                    "gateway %s: %s/%s has two different records %s", gateway, batch.lane, batch.epoch.hex(), seq
+                )
+
+    def _keep_stolen(self, batch: Batch, gateway: str, owner: str, rows: Rows, now_us: int) -> None:
+        lane = LANE_NUMBER[batch.lane]
+        why = f"epoch belongs to gateway {owner}"
+        rows.conflict += [
+            (gateway, batch.epoch, lane, seq, digest(record), why, now_us, bytes(record))
+            for seq, record in enumerate(batch.records, batch.first_seq)
+        ]
+        rows.count("stolen_epoch_records", len(batch.records))
+        if (gateway, batch.epoch) not in self._alarmed:
+            self._alarmed.add((gateway, batch.epoch))
+            _log.error("gateway %s uses epoch %s of gateway %s: is it a copy?", gateway, batch.epoch.hex(), owner)
+
+    def _flush_runs(self, driver: sqlite3.Connection) -> None:
+        for epoch_id, lane in self._touched:
+            written, deleted = self._runs[epoch_id, lane].take_changes()
+            for first in deleted:
+                key = (epoch_id, lane, first)
+                driver.execute("DELETE FROM run WHERE epoch_id = ? AND lane = ? AND first_seq = ?", key)
+            for first, last in written:
+                driver.execute("INSERT OR REPLACE INTO run VALUES (?,?,?,?)", (epoch_id, lane, first, last))
+        self._touched.clear()
+
+    def _bury(self, incoming: Incoming, error: Exception) -> Appended:
+        """Keeps a frame that cannot be stored, in a transaction of its own, and receipts it if it says what it is."""
+        now_us = self._clock.now_us()
+        try:
+            batch = decode_frame(incoming.payload, Batch)
+        except DecodeError:
+            batch = None
+        row = _dead_letter(incoming, batch, f"{type(error).__name__}: {error}", now_us)
+
+        def store(connection: sa.Connection) -> dict[str, int]:
+            rows = Rows(driver_connection(connection))
+            rows.dead_letter.append(row)
+            rows.count("dead_lettered")
+            rows.flush()
+            return rows.counts
+
+        counts = self._database.transaction(store)
+        _log.error("%s: a batch cannot be stored and is kept as a dead letter: %s", incoming.subject, error)
+        receipts = [] if batch is None else [(topics.gateway_of(incoming.subject), self._receipt(batch, now_us))]
+        return Appended(receipts, counts)
+
+    def _forget(self) -> None:
+        """Drops every cache: after a roll-back they may know what the disk does not."""
+        self._epochs: dict[bytes, tuple[int, str]] = {}
+        self._runs: dict[tuple[int, int], StoredRuns] = {}
+        self._touched: set[tuple[int, int]] = set()
+        self._sources: dict[tuple[str, str, str, int, bytes, str, str], int] = {}
+        self._alarmed: set[tuple[str, bytes]] = set()
+
+
+def _dead_letter(incoming: Incoming, batch: Batch | None, reason: str, now_us: int) -> DeadLetterRow:
+    gateway = incoming.subject.split(".")[2] if incoming.subject.count(".") > 2 else ""
+    key = hashlib.sha256(incoming.subject.encode() + b"\0" + incoming.payload).digest()
+    if batch is None:
+        return key, gateway, incoming.subject, reason, now_us, None, None, None, None, incoming.payload
+    first, last = str(batch.first_seq), str(batch.last_seq)
+    lane = LANE_NUMBER[batch.lane]
+    return key, gateway, incoming.subject, reason, now_us, batch.epoch, lane, first, last, incoming.payload

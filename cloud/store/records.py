@@ -1,0 +1,166 @@
+"""Records of a batch as rows: each body to the table of its kind, and what this version cannot read kept raw."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+from wire.waveform import peek
+
+from cloud.store.placing import Placed, place
+from cloud.store.rows import LANE_NUMBER, Rows
+from wire.clock import EARLIEST_PLAUSIBLE_US, ClockAnchor
+from wire.messages import Batch, DecodeError, Record, decode_body, decode_record
+from wire.readings import Body, Finding, Gap, Numeric, WaveformBlock
+
+DIGEST_BYTES = 4
+
+SourceKey = tuple[str, str, str, int, bytes, str, str]
+
+
+def digest(record: msgspec.Raw) -> bytes:
+    """4 bytes that tell two records under one number apart; a slip is a 1 in 4·10⁹ matter, not an attack."""
+    return zlib.crc32(memoryview(record)).to_bytes(DIGEST_BYTES, "big")
+
+
+class RecordReader:
+    """Turns records into rows, for one group of batches."""
+
+    def __init__(self, rows: Rows, now_us: int, sources: dict[SourceKey, int]) -> None:
+        self._rows, self._now_us, self._sources = rows, now_us, sources
+        self._gateway, self._epoch_id, self._lane = "", 0, 0
+
+    def begin(self, gateway: str, batch: Batch, epoch_id: int) -> None:
+        """Names the batch the next records belong to and keeps its anchors."""
+        self._gateway, self._epoch_id, self._lane = gateway, epoch_id, LANE_NUMBER[batch.lane]
+        for anchor in batch.anchors:
+            self._rows.anchor[anchor.boot_id, anchor.mono_us] = anchor
+
+    def read(self, records: Sequence[msgspec.Raw], first_seq: int) -> bytes:
+        """Adds rows for records numbered from `first_seq`; returns their digests."""
+        digests = bytearray()
+        for seq, raw in enumerate(records, first_seq):
+            digests += digest(raw)
+            try:
+                record = decode_record(memoryview(raw))
+                self._add(record, decode_body(memoryview(record.body)), seq)
+            except DecodeError as error:
+                row = (self._epoch_id, self._lane, seq, self._now_us, str(error)[:500], bytes(raw))
+                self._rows.unread.append(row)
+        return bytes(digests)
+
+    def _add(self, record: Record, body: Body, seq: int) -> None:
+        if isinstance(body, WaveformBlock):
+            self._add_waveform(record, body, seq)
+        elif isinstance(body, Numeric):
+            self._add_numeric(record, body, seq)
+        else:
+            self._add_entry(record, body, seq)
+
+    def _add_numeric(self, record: Record, body: Numeric, seq: int) -> None:
+        series_id = self._source("series", record, "metric", body.metric.value)
+        time_us, is_placed = self._place(record, body.time_us)
+        self._rows.numeric.append(
+            (
+                series_id,
+                time_us,
+                record.mono_us,
+                int(is_placed),
+                body.quality.value,
+                body.quality_reason,
+                self._epoch_id,
+                self._lane,
+                seq,
+                body.value,
+                body.reported_time,
+            )
+        )
+
+    def _add_waveform(self, record: Record, body: WaveformBlock, seq: int) -> None:
+        header = peek(body.data)
+        stream_id = self._source("stream", record, "stream", body.stream)
+        start_us, is_placed = self._place(record, header.start_us)
+        self._rows.waveform.append(
+            (
+                stream_id,
+                header.first_index,
+                header.sample_count,
+                start_us,
+                self._epoch_id,
+                self._lane,
+                seq,
+                record.mono_us,
+                int(is_placed),
+                body.quality.value,
+                body.quality_reason,
+                None if body.acquisition is None else msgspec.msgpack.encode(body.acquisition),
+                body.data,
+            )
+        )
+
+    def _add_entry(self, record: Record, body: Body, seq: int) -> None:
+        time_us, is_placed = self._place(record, _time_of(body))
+        self._rows.entry.append(
+            (
+                str(body.__struct_config__.tag),
+                self._gateway,
+                record.device_id,
+                record.session_id,
+                record.origin.value,
+                record.boot_id,
+                time_us,
+                int(is_placed),
+                self._now_us,
+                self._epoch_id,
+                self._lane,
+                seq,
+                record.mono_us,
+                bytes(record.body),
+            )
+        )
+
+    def _source(self, table: str, record: Record, column: str, name: str) -> int:
+        """The number of a series or stream, made on first sight."""
+        origin = record.origin.value
+        key = (self._gateway, record.device_id, record.session_id, origin, record.boot_id, table, name)
+        if (found := self._sources.get(key)) is not None:
+            return found
+        values = (*key[:5], name)
+        # Table and column are our own names, from the two callers above.
+        columns = f"gateway, device_id, session_id, origin, boot_id, {column}"
+        where = f"(gateway, device_id, session_id, origin, boot_id, {column}) = (?,?,?,?,?,?)"
+        driver = self._rows.driver
+        driver.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES (?,?,?,?,?,?)", values)  # noqa: S608
+        row = driver.execute(f"SELECT {table}_id FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
+        self._sources[key] = int(row[0])
+        return self._sources[key]
+
+    def _place(self, record: Record, time_us: int) -> Placed:
+        if time_us >= EARLIEST_PLAUSIBLE_US:
+            return Placed(time_us, True)
+        self._rows.flush_anchors()
+        query = (
+            "SELECT boot_id, mono_us, wall_us, uncertainty_us, synchronised FROM anchor"
+            " WHERE boot_id = ? AND {} ORDER BY mono_us LIMIT 1"
+        )
+        found: list[ClockAnchor | None] = []
+        for condition in ("synchronised = 1", f"wall_us < {EARLIEST_PLAUSIBLE_US}"):
+            row = self._rows.driver.execute(query.format(condition), (record.boot_id,)).fetchone()
+            found.append(None if row is None else ClockAnchor(row[0], row[1], row[2], row[3], bool(row[4])))
+        placed = place(time_us, record.mono_us, *found)
+        if not placed.is_placed:
+            self._rows.count("records_unplaced")
+        return placed
+
+
+def _time_of(body: Body) -> int:
+    match body:
+        case Finding():
+            return body.onset_us
+        case Gap():
+            return body.from_us
+        case WaveformBlock():
+            raise TypeError("a waveform's time is in its header")
+        case _:
+            return body.time_us

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cloud.bus.broker import Broker
+from cloud.config import AccessConfig, AccessMode, ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CloudConfig:
+    return CloudConfig(
+        access=AccessConfig(mode=AccessMode.DEMO),
+        state_dir=str(tmp_path / "state"),
+        broker=BrokerConfig(
+            mqtt_listen=f"127.0.0.1:{free_port()}",
+            client_listen=f"127.0.0.1:{free_port()}",
+            buffer_max_bytes=64 << 20,
+        ),
+        api=ApiConfig(listen=f"127.0.0.1:{free_port()}"),
+        gateways=(GatewayConfig("gw-1"), GatewayConfig("gw-2")),
+    )
+
+
+@pytest.fixture
+async def broker(config: CloudConfig) -> AsyncIterator[Broker]:
+    async with Broker(config) as running:
+        yield running

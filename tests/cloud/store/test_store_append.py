@@ -1,0 +1,182 @@
+"""What the store promises, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
+
+from cloud.store import schema
+from cloud.store.append import Appended, Appender, Incoming
+from cloud.store.database import Database
+from wire.clock import ClockAnchor
+from wire.messages import Lane, encode_frame
+from wire.readings import DeviceEvent, EventKind, Numeric
+from wire.vocabulary import Metric
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self.database = Database(path)
+        self.appender = Appender(self.database, FakeClock())
+
+    def append(self, *frames: bytes, gateway: str = "gw-1") -> Appended:
+        return self.appender.append([Incoming(f"vw.1.{gateway}.up.routine", one) for one in frames])
+
+    def rows(self, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
+        return self.database.read_now(lambda connection: list(connection.execute(sa.select(table))))
+
+    def runs(self) -> list[tuple[int, int]]:
+        return sorted((row.first_seq, row.last_seq) for row in self.rows(schema.run))
+
+    def values(self) -> list[float]:
+        return [row.value for row in self.rows(schema.numeric)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "store.sqlite")
+    yield opened
+    opened.database.close()
+
+
+def seqs(appended: Appended) -> list[tuple[int, int]]:
+    return [(receipt.first_seq, receipt.last_seq) for _, receipt in appended.receipts]
+
+
+def test_a_batch_is_stored_and_receipted(store: Store) -> None:
+    appended = store.append(frame([heart_rate(60), heart_rate(61)], 1))
+    assert seqs(appended) == [(1, 2)]
+    (gateway, receipt), *_ = appended.receipts
+    assert (gateway, receipt.epoch, receipt.lane) == ("gw-1", EPOCH, Lane.ROUTINE)
+    assert receipt.store_id == store.database.store_id
+    assert store.values() == [60, 61]
+    assert store.runs() == [(1, 2)]
+
+
+def test_a_repeated_batch_is_stored_once_and_receipted_again(store: Store) -> None:
+    batch = frame([heart_rate(60)], 1)
+    for appended in (store.append(batch, batch), store.append(batch)):
+        assert set(seqs(appended)) == {(1, 1)}
+    assert store.values() == [60]
+    assert store.rows(schema.conflict) == []
+
+
+def test_an_overlapping_batch_adds_exactly_what_is_new(store: Store) -> None:
+    records = [heart_rate(float(value), NOW_US + value) for value in range(1, 11)]
+    store.append(frame(records[2:4], 3), frame(records[6:8], 7))
+    store.append(frame(records, 1))
+    assert store.values() == [float(value) for value in range(1, 11)]
+    assert store.runs() == [(1, 10)]
+    assert store.rows(schema.conflict) == []
+
+
+def test_another_record_under_a_used_number_is_kept_aside_and_receipted(store: Store) -> None:
+    store.append(frame([heart_rate(60), heart_rate(61), heart_rate(62)], 1))
+    appended = store.append(frame([heart_rate(61), heart_rate(99), heart_rate(63)], 2))
+    assert seqs(appended) == [(2, 4)]
+    assert appended.counts["conflicts"] == 1
+    assert store.values() == [60, 61, 62, 63]
+    (kept,) = store.rows(schema.conflict)
+    assert (kept.seq, kept.record) == (3, heart_rate(99))
+    store.append(frame([heart_rate(99)], 3))
+    assert len(store.rows(schema.conflict)) == 1
+
+
+def test_a_conflict_within_one_group_is_seen(store: Store) -> None:
+    appended = store.append(frame([heart_rate(60)], 1), frame([heart_rate(61)], 1))
+    assert appended.counts["conflicts"] == 1
+    assert store.values() == [60]
+
+
+def test_an_epoch_used_by_another_gateway_is_kept_aside(store: Store) -> None:
+    store.append(frame([heart_rate(60)], 1))
+    appended = store.append(frame([heart_rate(70)], 2), gateway="gw-2")
+    assert [gateway for gateway, _ in appended.receipts] == ["gw-2"]
+    assert appended.counts["stolen_epoch_records"] == 1
+    assert store.values() == [60]
+    assert store.rows(schema.conflict)[0].gateway == "gw-2"
+
+
+def test_a_poison_batch_is_buried_and_the_others_are_stored(store: Store) -> None:
+    poison = frame([heart_rate(2.0, 1 << 63)], 2)
+    appended = store.append(frame([heart_rate(1)], 1), poison, frame([heart_rate(3)], 3))
+    assert seqs(appended) == [(1, 1), (2, 2), (3, 3)]
+    assert store.values() == [1, 3]
+    (buried,) = store.rows(schema.dead_letter)
+    assert (buried.payload, buried.first_seq, buried.gateway) == (poison, "2", "gw-1")
+    store.append(poison)
+    assert len(store.rows(schema.dead_letter)) == 1
+
+
+def test_an_undecodable_frame_is_a_dead_letter_without_receipt(store: Store) -> None:
+    appended = store.append(b"\x01\x00garbage", frame([heart_rate(1)], 1), b"")
+    assert seqs(appended) == [(1, 1)]
+    assert len(store.rows(schema.dead_letter)) == 2
+
+
+def test_a_record_of_a_newer_version_is_kept_raw(store: Store) -> None:
+    unknown = msgspec.msgpack.encode(["monitor", "s1", 2, BOOT, 5, ["hologram", 1]])
+    appended = store.append(frame([heart_rate(1), unknown, heart_rate(3)], 1))
+    assert seqs(appended) == [(1, 3)]
+    assert store.values() == [1, 3]
+    (kept,) = store.rows(schema.unread)
+    assert (kept.seq, kept.record) == (2, unknown)
+
+
+def test_after_a_restart_nothing_is_doubled(store: Store, tmp_path: Path) -> None:
+    batch = frame([heart_rate(60)], 1)
+    first = store.append(batch)
+    again = Store(tmp_path / "store.sqlite")
+    second = again.append(batch, frame([heart_rate(61)], 2))
+    assert second.receipts[0][1] == first.receipts[0][1]
+    assert again.values() == [60, 61]
+    assert again.runs() == [(1, 2)]
+    again.database.close()
+
+
+def test_a_value_that_is_not_a_number_does_not_poison(store: Store) -> None:
+    store.append(frame([heart_rate(float("nan"))], 1))
+    assert store.values() == [None]
+
+
+def test_an_unset_clock_leaves_a_reading_unplaced(store: Store) -> None:
+    appended = store.append(frame([heart_rate(60, 7_000_000)], 1))
+    (row,) = store.rows(schema.numeric)
+    assert (row.time_us, row.placed) == (7_000_000, 0)
+    assert appended.counts["records_unplaced"] == 1
+
+
+def test_an_anchor_of_the_same_boot_places_a_reading(store: Store) -> None:
+    unset = ClockAnchor(BOOT, 1_000_000, 6_000_000, 0, False)
+    synchronised = ClockAnchor(BOOT, 9_000_000, NOW_US, 10, True)
+    store.append(frame([heart_rate(60, 7_000_000)], 1, anchors=(unset, synchronised)))
+    (row,) = store.rows(schema.numeric)
+    assert (row.time_us, row.placed) == (NOW_US - 7_000_000, 1)
+
+
+def test_everything_else_enters_the_log_in_order(store: Store) -> None:
+    store.append(frame([record(DeviceEvent(EventKind.LEADS_OFF, NOW_US)), heart_rate(1)], 1))
+    store.append(frame([record(DeviceEvent(EventKind.LEADS_ON, NOW_US + 1))], 3))
+    rows = store.rows(schema.entry)
+    assert [(row.position, row.kind, row.time_us) for row in rows] == [(1, "event", NOW_US), (2, "event", NOW_US + 1)]
+
+
+def test_compressed_frames_and_lanes_are_told_apart(store: Store) -> None:
+    store.append(frame([heart_rate(1)], 1, lane=Lane.URGENT), frame([heart_rate(2)], 1, lane=Lane.BULK))
+    assert store.values() == [1, 2]
+
+
+def test_a_reported_time_is_kept_as_said(store: Store) -> None:
+    numeric = Numeric(Metric.GLUCOSE, 5.5, NOW_US, reported_time="2026-01-02 03:04:05")
+    store.append(frame([record(numeric)], 1))
+    assert store.rows(schema.numeric)[0].reported_time == "2026-01-02 03:04:05"
+
+
+def test_a_frame_of_something_else_is_a_dead_letter(store: Store) -> None:
+    store.append(encode_frame(ClockAnchor(BOOT, 1, 2, 3, True)))
+    assert len(store.rows(schema.dead_letter)) == 1
