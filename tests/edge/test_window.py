@@ -1,0 +1,62 @@
+from edge.window import RoundTrip, Sent, Window
+
+EPOCH = b"e" * 16
+
+
+def sent(first: int, last: int, at_us: int, size: int = 100) -> Sent:
+    return Sent(EPOCH, first, last, b"x" * size, at_us)
+
+
+def test_window_closes_at_its_byte_limit_and_opens_with_receipts() -> None:
+    window = Window(250)
+    for first in (0, 10, 20):
+        assert window.is_open
+        window.opened(sent(first, first + 9, 0))
+    assert not window.is_open
+    window.receipted(EPOCH, 0, 19, 50_000)
+    assert window.is_open
+    assert [window.holds(EPOCH, seq, seq) for seq in (0, 19, 20, 29, 30)] == [False, False, True, True, False]
+
+
+def test_receipt_that_covers_half_a_batch_leaves_it_in_flight() -> None:
+    window = Window(1000)
+    window.opened(sent(0, 9, 0))
+    window.receipted(EPOCH, 0, 4, 10)
+    assert len(window) == 1
+
+
+def test_timeout_follows_measured_round_trips_and_doubles_when_overdue() -> None:
+    window = Window(1000)
+    first_us = window.round_trip.timeout_us
+    window.opened(sent(0, 0, 0))
+    assert window.expired(first_us - 1) == []
+    assert [one.first_seq for one in window.expired(first_us)] == [0]
+    assert window.round_trip.timeout_us == 2 * first_us
+    for _ in range(50):
+        window.round_trip.measured(400_000)
+    assert 1_000_000 <= window.round_trip.timeout_us < first_us
+
+
+def test_batch_sent_twice_measures_nothing() -> None:
+    window = Window(1000)
+    window.opened(sent(0, 0, 0))
+    before_us = window.round_trip.timeout_us
+    window._sent[EPOCH, 0].tries = 2  # as the uplink notes it
+    window.receipted(EPOCH, 0, 0, 5)
+    assert window.round_trip.timeout_us == before_us
+
+
+def test_timeout_has_a_cap() -> None:
+    trip = RoundTrip()
+    for _ in range(30):
+        trip.expired()
+    assert trip.timeout_us == 60_000_000
+
+
+def test_forgetting_the_link_frees_everything() -> None:
+    window = Window(50)
+    window.opened(sent(0, 9, 0))
+    window.forget()
+    assert window.is_open
+    assert not window.holds(EPOCH, 0, 9)
+    assert window.next_expiry_us() is None
