@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, Protocol
 import msgspec
 from msgspec import Meta
 
-from firmware_sim.faults import NO_FAULTS, BadLink, Faults
+from firmware_sim.faults import NO_FAULTS, BadLink, Faults, Sleep
 from firmware_sim.network.hl7_monitor import Hl7Monitor
 from firmware_sim.physiology.patient import Measured, Patient
 from firmware_sim.replay import ReplayError, open_recording
@@ -67,6 +67,7 @@ class Surroundings(NamedTuple):
     truth: Path | None
     monitor_address: str
     clock: Clock
+    sleep: Sleep = asyncio.sleep
 
 
 def load_scene(name_or_path: str) -> Scene:
@@ -146,9 +147,10 @@ def _monitor(
         numbers=numbers,
         truth=writer,
         clock=surroundings.clock,
+        sleep=surroundings.sleep,
         lead_off=lead_off,
         utc_offset_minutes=description.utc_offset_minutes,
-        bad_link=BadLink(description.faults),
+        bad_link=BadLink(description.faults, surroundings.sleep),
     )
 
 

@@ -12,7 +12,7 @@ from wire.clock import ClockState
 MISSING = 197378
 
 
-class FakeClock:
+class SelfMovingClock:
     """Time passes when everybody sleeps: `sleep` moves the clock to the next sleeper, so tests never wait."""
 
     def __init__(self, now_us: int = 1_800_000_000_400_000) -> None:

@@ -12,11 +12,11 @@ from firmware_sim.physiology.patient import Patient
 from firmware_sim.scenario import LeadOff, Scenario
 from firmware_sim.truth import Truth, TruthWriter
 from firmware_sim.waves import MISSING_SAMPLE, Stream, SyntheticWaves
-from tests.firmware_sim.receiver import FakeClock, Receiver, groups, leads, message_id, receiving
+from tests.firmware_sim.receiver import SelfMovingClock, Receiver, groups, leads, message_id, receiving
 from wire.vocabulary import TWELVE_LEADS
 
 
-def monitor(clock: FakeClock, port: int, truth: TruthWriter, scenario: Scenario, **more: Any) -> Hl7Monitor:
+def monitor(clock: SelfMovingClock, port: int, truth: TruthWriter, scenario: Scenario, **more: Any) -> Hl7Monitor:
     patient = Patient(scenario)
     return Hl7Monitor(
         vehicle="AMB-07",
@@ -33,7 +33,7 @@ def monitor(clock: FakeClock, port: int, truth: TruthWriter, scenario: Scenario,
 
 async def play(receiver: Receiver, folder: Path, for_s: float, scenario: Scenario | None = None, **more: Any) -> Truth:
     with TruthWriter(folder) as truth:
-        twin = monitor(FakeClock(), receiver.port, truth, scenario or Scenario("test"), **more)
+        twin = monitor(SelfMovingClock(), receiver.port, truth, scenario or Scenario("test"), **more)
         end = await twin.run(asyncio.Event(), for_s)
     read = Truth.read(folder)
     assert read.end == end
@@ -177,7 +177,7 @@ async def test_part_of_a_block_is_sent_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_stop_ends_without_a_receiver(tmp_path: Path) -> None:
-    clock, stop = FakeClock(), asyncio.Event()
+    clock, stop = SelfMovingClock(), asyncio.Event()
     with TruthWriter(tmp_path) as truth:
         twin = monitor(clock, 1, truth, Scenario("nobody listens"))
         stop.set()
