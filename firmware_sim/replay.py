@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
 from firmware_sim.waves import MISSING_SAMPLE, Counts, Stream
@@ -86,6 +85,8 @@ class Recording:
 
     def counts(self, first: int, to: int) -> Counts:
         """Samples first ≤ index < to as stored, int32, shape (to - first, leads), missing ones as the sentinel."""
+        import wfdb
+
         channels = [signal.channel for signal in self._signals]
         try:
             record = wfdb.rdrecord(str(self._path), sampfrom=first, sampto=to, channels=channels, physical=False)
@@ -131,6 +132,8 @@ def canonical_lead(name: str) -> str:
 
 def _header(path: Path) -> Any:
     """The wfdb header object (Any: wfdb ships no types). Raises ReplayError."""
+    import wfdb  # here, because it brings pandas along: two seconds of start that a scene without a record saves
+
     if not Path(f"{path}.hea").is_file():
         raise ReplayError(f"{path}: no such record, {path.name}.hea is missing")
     try:

@@ -161,7 +161,8 @@ def packaged(folder: str, name_or_path: str) -> Path:
     """Where a shipped TOML file or a file of the user's lies. Raises ConfigError naming what is shipped."""
     if name_or_path.endswith(".toml"):
         return Path(name_or_path)
-    shipped = {Path(str(item)).stem: Path(str(item)) for item in (resources.files("firmware_sim") / folder).iterdir()}
+    files = [Path(str(item)) for item in (resources.files("firmware_sim") / folder).iterdir()]
+    shipped = {file.stem: file for file in files if file.suffix == ".toml"}
     if name_or_path not in shipped:
         raise ConfigError(
             f"{name_or_path!r} is not in {folder}; allowed: {', '.join(sorted(shipped))}, or a .toml file"

@@ -12,7 +12,7 @@ from firmware_sim.physiology.patient import Patient
 from firmware_sim.scenario import LeadOff, Scenario
 from firmware_sim.truth import Truth, TruthWriter
 from firmware_sim.waves import MISSING_SAMPLE, Stream, SyntheticWaves
-from tests.firmware_sim.receiver import SelfMovingClock, Receiver, groups, leads, message_id, receiving
+from tests.firmware_sim.receiver import Receiver, SelfMovingClock, groups, leads, message_id, receiving
 from wire.vocabulary import TWELVE_LEADS
 
 
