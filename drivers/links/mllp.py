@@ -240,6 +240,7 @@ class MllpLink:
         else:
             self._keep(framer, framer.flush(ended=True))
             if not self._messages and not self._faults:
+                connection.writer.close()  # it may still be reading our answers
                 raise self._lost("closed the connection")
 
     async def _read_some(self, connection: _Connection) -> bytes | None:
@@ -268,7 +269,8 @@ class MllpLink:
         self._faults.clear()
         if connection is None:
             return LinkLost(f"monitor: {why}")
-        connection.writer.transport.abort()
+        if not connection.writer.is_closing():
+            connection.writer.transport.abort()
         if self._newest is connection:
             self._newest = None
         elif self._newest is not None:

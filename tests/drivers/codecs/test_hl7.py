@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.codecs import hl7
@@ -54,6 +54,7 @@ def test_line_that_is_no_segment_is_counted() -> None:
     assert (len(message.segments), message.malformed_segments) == (2, 1)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_only_decode_error(raw: bytes) -> None:
     for body in (raw, b"MSH" + raw, b"MSH|^~\\&|" + raw):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.driver import LinkLost
@@ -20,9 +21,10 @@ contents = st.binary(min_size=1, max_size=40).map(lambda raw: b"MSH|" + raw.tran
 
 def chunks_of(raw: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
-    return [raw[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [raw[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(contents, st.booleans()), max_size=5), st.lists(st.integers(0, 10_000), max_size=12))
 def test_messages_survive_any_chunking(messages: list[tuple[bytes, bool]], cuts: list[int]) -> None:
     raw = b"".join(b"\x0b" + message + (b"\x1c\r" if with_cr else b"\x1c") for message, with_cr in messages)
@@ -31,6 +33,7 @@ def test_messages_survive_any_chunking(messages: list[tuple[bytes, bool]], cuts:
     assert framer.faults == []
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(contents, max_size=5), st.lists(st.integers(0, 10_000), max_size=12))
 def test_messages_without_framing_end_at_the_next_header(messages: list[bytes], cuts: list[int]) -> None:
     framer = MllpFramer()
@@ -39,6 +42,7 @@ def test_messages_without_framing_end_at_the_next_header(messages: list[bytes], 
     assert found + framer.flush(ended=False) == messages
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\n", b"M", b"S", b"H", b"|", b"MSH|", b"xyz"]), max_size=60),
     st.lists(st.integers(0, 10_000), max_size=12),
@@ -117,7 +121,7 @@ async def test_link_receives_and_answers() -> None:
         writer.write(b"\x0bMSH|1\x1c\r\x0bMSH|2\x1c\r")
         assert [await link.receive(), await link.receive()] == [b"MSH|1", b"MSH|2"]
         assert link.arrived_us > 0
-        assert link.peer == "%s:%d" % writer.get_extra_info("sockname")
+        assert link.peer == "{}:{}".format(*writer.get_extra_info("sockname"))
         await link.send(b"MSA")
         assert await reader.readexactly(6) == b"\x0bMSA\x1c\r"
         writer.close()
@@ -198,7 +202,7 @@ async def test_dropped_bytes_are_told_and_the_link_goes_on() -> None:
 
 async def test_address_in_use_is_named() -> None:
     async with listening() as link:
-        listen = "%s:%d" % link.address
+        listen = "{}:{}".format(*link.address)
         with pytest.raises(ListenError, match=f"cannot listen on {listen}"):
             async with open_mllp(listen, SystemClock()):
                 pass
