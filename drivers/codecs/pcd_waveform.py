@@ -41,6 +41,9 @@ _INT32 = np.iinfo(np.int32)
 MAX_SAMPLE_RATE_HZ = 100_000  # no vital sign is sampled faster; a faster rate is a misread unit
 # A lead that comes and goes more often within half a second is a broken cable, and each change would cost a block.
 MAX_HOLES = 8
+# Bounds on what one message may make us hold: twelve leads with five facets each and a minute at 1000 Hz fit well.
+MAX_LEADS, MAX_FACETS, MAX_SAMPLES = 64, 512, 65_536
+MAX_STREAMS = 16  # ECG, pleth and a few rates; more is a monitor that does not know its own rate
 
 Skip = Callable[[str], None]
 
@@ -84,7 +87,9 @@ def read_group(message: Message, rows: Sequence[Segment], facets: Sequence[Segme
     """The leads of one OBR group; rows that cannot be read are counted with `skip`, never guessed."""
     group = Group([], [])
     declared: _Facets = {}
-    for facet in facets:
+    if len(facets) > MAX_FACETS:
+        skip("waveform with too many facets")
+    for facet in facets[:MAX_FACETS]:
         if kind := facet_kind(coded(message, facet.field(3))):
             declared.setdefault(kind, []).append((_path(facet.field(4)), facet))
     seen: set[tuple[str, str]] = set()
@@ -94,6 +99,8 @@ def read_group(message: Message, rows: Sequence[Segment], facets: Sequence[Segme
             skip("unknown waveform")
         elif name in seen:
             skip("waveform lead sent twice")
+        elif len(seen) >= MAX_LEADS:
+            skip("waveform with too many leads")
         else:
             seen.add(name)
             _read_row(message, row, name, declared, group, skip)
@@ -171,6 +178,8 @@ def _read_integers(text: str, mark: str) -> NDArray[np.int64]:
     """
     if not text:
         return np.empty(0, np.int64)
+    if text.count(mark) >= MAX_SAMPLES:
+        raise ValueError("waveform with too many samples")
     if text.replace(mark, "").encode(errors="replace").translate(None, _COUNT_LETTERS):
         raise ValueError("waveform samples are not integers")
     if text[0] == mark or text[-1] == mark or mark * 2 in text:
@@ -287,6 +296,9 @@ class StreamPlacer:
         blocks: list[SampleBlock] = []
         # The stream of most leads is the one with the plain name, and keeps it for the connection.
         for key, leads in sorted(by_rate.items(), key=lambda item: (-len(item[1]), -item[0][1])):
+            if key not in self._streams and len(self._streams) >= MAX_STREAMS:
+                skip("waveform with too many rates")
+                continue
             blocks += self._place_leads(self._stream_name(key), leads, start_us, skip)
         return blocks
 

@@ -238,7 +238,8 @@ class MllpLink:
             self.arrived_us = self._clock.now_us()
             self._keep(framer, framer.feed(received))
         else:
-            self._keep(framer, framer.flush(ended=True))
+            # Only the monitor's own end makes a last line whole; a connection that we dropped may be cut anywhere.
+            self._keep(framer, framer.flush(ended=not connection.writer.is_closing()))
             if not self._messages and not self._faults:
                 connection.writer.close()  # it may still be reading our answers
                 raise self._lost("closed the connection")

@@ -44,6 +44,8 @@ _SNAPSHOT_WAVEFORM = "MDC_OBS_WAVE_NONCTS"
 _KINDS_READ = frozenset(("ORU^R01", "ORU"))
 _TRIES_BEFORE_GIVING_UP = 2
 _KEYS_REMEMBERED = 256
+_KEY_FIELD_LENGTH = 64  # MSH-10 has at most 20 characters, MSH-3 and MSH-4 an EUI-64 and a name
+_LEADS_REMEMBERED = 256
 
 
 class MonitorOptions(DriverOptions, frozen=True, forbid_unknown_fields=True):
@@ -194,6 +196,9 @@ class MonitorReader:
     def _lead_changes(self, group: Group, at_us: int) -> list[DeviceEvent]:
         """Leads that went off or came back with this group; a lead that was never on is off from the start."""
         gone = [name for name in group.silent if name not in self._leads_off]
+        if len(self._leads_off) + len(gone) > _LEADS_REMEMBERED:  # no monitor has them: names made up as it goes
+            self._skip("too many leads off")
+            gone = []
         heard = [(lead.kind, lead.name) for lead in group.leads if lead.present.any()]
         back = [name for name in heard if name in self._leads_off]
         self._leads_off = (self._leads_off | set(gone)) - set(back)
@@ -265,7 +270,7 @@ def transfer_key(message: Message) -> str:
     header = message.header
     body = "\r".join("|".join(segment.fields) for segment in message.segments[1:])
     digest = hashlib.blake2b(body.encode(errors="replace"), digest_size=8).hexdigest()
-    return "|".join((header.field(3), header.field(4), header.field(10), header.field(7), digest))
+    return "|".join([*(header.field(number)[:_KEY_FIELD_LENGTH] for number in (3, 4, 10, 7)), digest])
 
 
 async def stream(link: MllpLink, context: DriverContext) -> AsyncIterator[Reading | Transfer]:
@@ -329,5 +334,6 @@ DRIVER = Driver(
     decode=decode,
     provides=(*dict.fromkeys(METRIC_BY_MDC.values()), "ecg", "pleth"),
     confirms=True,
+    has_clock=True,
     options=MonitorOptions,
 )

@@ -137,6 +137,18 @@ async def test_message_without_framing_ends_with_quiet() -> None:
         writer.close()
 
 
+async def test_half_a_line_of_a_replaced_connection_is_not_read() -> None:
+    async with listening() as link:
+        _, first = await asyncio.open_connection(*link.address)
+        first.write(b"\x0bMSH|1\x1c\rMSH|2\rOBX|1|NM|||12")
+        assert await link.receive() == b"MSH|1"
+        _, second = await asyncio.open_connection(*link.address)
+        with pytest.raises(LinkLost, match="replaced by"):
+            await link.receive()
+        first.close()
+        second.close()
+
+
 async def test_silent_monitor_is_lost() -> None:
     async with listening(silence_s=0.05) as link:
         _, writer = await asyncio.open_connection(*link.address)

@@ -192,6 +192,16 @@ def test_random_and_damaged_bytes_raise_only_decode_error(noise: bytes, at: int)
             continue
 
 
+def test_message_of_a_thousand_leads_and_facets_is_bounded() -> None:
+    rows = [f"OBX|1|NA|L{n}^L{n}^99X|1.{n}|1^2|266418^MDC_DIM_MILLI_VOLT^MDC" for n in range(1000)]
+    rows += [f"OBX|1|NM|68320^MDC_ATTR_SAMP_RATE^MDC|1.{n}|{n + 1}|264640^MDC_DIM_HZ^MDC" for n in range(1000)]
+    rows += ["OBX|1|NM|67945^MDC_ATTR_NU_MSMT_RES^MDC||1|266418^MDC_DIM_MILLI_VOLT^MDC"]
+    reader, context = make_reader()
+    assert len(reader.read(hl7.parse(oru(rows="\r".join(rows)).encode())).readings) <= 64
+    assert context.counts["waveform with too many leads"] == 936
+    assert context.counts["waveform with too many facets"] == 1
+
+
 class Monitor:
     """The far end of a real socket."""
 
