@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,11 @@ class MllpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str
     silence_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"listen: {self.listen!r} is not host:port, such as 0.0.0.0:2575")
+
 
 class Device(NamedTuple):
     """A configured device with everything its session needs, checked."""
@@ -115,3 +121,17 @@ def _link_options(kind: LinkKind) -> type[msgspec.Struct]:
             from drivers.links.gatt import GattOptions  # only a box with a radio loads its stack
 
             return GattOptions
+
+
+def check_ports(resolved: Resolved, path: Path) -> None:
+    """Tries every port this box will listen on, before anything starts. Raises ConfigError."""
+    for index, device in enumerate(resolved.devices):
+        if not isinstance(device.link, MllpOptions):
+            continue
+        host, _, port = device.link.listen.rpartition(":")
+        try:
+            with socket.create_server((host.strip("[]"), int(port)), reuse_port=False):
+                pass
+        except OSError as error:
+            key = f"device[{index}].link.listen"
+            raise ConfigError(f"{path}: {key}: {device.link.listen} cannot be listened on: {error.strerror}") from None

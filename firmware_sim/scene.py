@@ -16,10 +16,10 @@ from firmware_sim.faults import NO_FAULTS, BadLink, Faults, Sleep
 from firmware_sim.network.hl7_monitor import Hl7Monitor
 from firmware_sim.physiology.patient import Measured, Patient
 from firmware_sim.replay import ReplayError, open_recording
-from firmware_sim.scenario import LeadOff, load_scenario, packaged
+from firmware_sim.scenario import LeadOff, Scenario, curve, load_scenario, packaged
 from firmware_sim.truth import End, TruthWriter
 from firmware_sim.waves import SyntheticWaves, WaveSource
-from wire.clock import Clock, SystemClock
+from wire.clock import MICROSECONDS, Clock, SystemClock
 from wire.configuration import ConfigError, load
 from wire.vocabulary import Metric
 
@@ -41,11 +41,22 @@ class MonitorTwin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: Faults = NO_FAULTS
 
 
+class StrapTwin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One chest strap on the virtual radio, worn in a home."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=26)]
+    address: Annotated[str, Meta(pattern=r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}$")]
+    home: Name
+    scenario: str = "calm"
+    faults: Faults = NO_FAULTS
+
+
 class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What runs together. A new kind of twin is a new table here and a line in `_twins`."""
 
     title: str
     monitor: tuple[MonitorTwin, ...] = ()
+    strap: tuple[StrapTwin, ...] = ()
 
 
 class Twin(Protocol):
@@ -66,6 +77,7 @@ class Surroundings(NamedTuple):
     record: Path | None
     truth: Path | None
     monitor_address: str
+    radio_address: str
     clock: Clock
     sleep: Sleep = asyncio.sleep
 
@@ -86,6 +98,7 @@ async def run(
     record: Path | None = None,
     truth: Path | None = None,
     monitor_address: str,
+    radio_address: str = "",
     stop: asyncio.Event,
     for_s: float | None = None,
 ) -> dict[str, End]:
@@ -95,7 +108,9 @@ async def run(
     `truth/<name of the twin>/`. Returns how each twin ended. Raises ConfigError before anything starts, ReplayError.
     """
     scene = load_scene(name_or_path)
-    return await run_scene(scene, Surroundings(record, truth, monitor_address, SystemClock()), stop, for_s)
+    return await run_scene(
+        scene, Surroundings(record, truth, monitor_address, radio_address, SystemClock()), stop, for_s
+    )
 
 
 async def run_scene(
@@ -108,9 +123,11 @@ async def run_scene(
         try:
             async with asyncio.TaskGroup() as tasks:
                 reporter = tasks.create_task(_report(twins), name="progress of the scene")
+                radio = tasks.create_task(_radio(scene, surroundings), name="virtual radio")
                 running = {name: tasks.create_task(twin.run(stop, for_s), name=name) for name, twin in twins.items()}
                 await asyncio.wait(running.values())
                 reporter.cancel()
+                radio.cancel()
         except* ReplayError as failures:
             broken = failures
         else:
@@ -164,6 +181,32 @@ def _address(text: str) -> tuple[str, int]:
     if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ConfigError(f"monitor address {text!r}: host:port expected, such as 127.0.0.1:2575")
     return host.strip("[]"), int(port)
+
+
+async def _radio(scene: Scene, surroundings: Surroundings) -> None:
+    """The straps on the air until cancelled; they notify whoever listens and wait for nobody."""
+    if not scene.strap:
+        return
+    from firmware_sim.ble.heart_rate import HeartRateSensor  # a scene without a radio loads no stack
+    from firmware_sim.radio import run as run_radio
+
+    started_us = surroundings.clock.monotonic_us()
+
+    def beats(scenario: Scenario) -> Callable[[], float]:
+        rate = curve(scenario, "heart_rate")
+        return lambda: rate.at((surroundings.clock.monotonic_us() - started_us) / MICROSECONDS)
+
+    sensors = [
+        HeartRateSensor(
+            surroundings.clock,
+            beats(load_scenario(strap.scenario)),
+            name=strap.name,
+            address=strap.address,
+            bad_link=BadLink(strap.faults),
+        )
+        for strap in scene.strap
+    ]
+    await run_radio(surroundings.radio_address, sensors)
 
 
 async def _report(twins: dict[str, Twin]) -> None:

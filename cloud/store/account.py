@@ -1,0 +1,59 @@
+"""What a judge asks of the store: every reading once, in the words its device used, and every gap."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from cloud.store import schema
+from cloud.store.database import Database
+from wire.messages import decode_body
+from wire.readings import Alert, Body, Gap
+
+
+class SaidNumeric(NamedTuple):
+    """A value as its device reported it."""
+
+    metric: str
+    reported_time: str | None
+    value: float
+
+
+def said_numerics(database: Database, gateway: str, device_id: str) -> Counter[SaidNumeric]:
+    """How often each reported value of a device is stored."""
+    series, numeric = schema.series.c, schema.numeric.c
+    query = (
+        sa.select(series.metric, numeric.reported_time, numeric.value)
+        .join_from(schema.series, schema.numeric)
+        .where(series.gateway == gateway, series.device_id == device_id)
+    )
+    rows = database.read_now(lambda connection: connection.execute(query).all())
+    return Counter(SaidNumeric(*row) for row in rows)
+
+
+class AlertStep(NamedTuple):
+    """One step of an alert as it was committed."""
+
+    alert: Alert
+    received_us: int
+
+
+def gaps(database: Database) -> list[Gap]:
+    """Every loss that a box named."""
+    return [body for body, _received_us in _bodies(database, "gap") if isinstance(body, Gap)]
+
+
+def alert_steps(database: Database) -> list[AlertStep]:
+    """Every step of every alert, in the order of their commits."""
+    return [AlertStep(body, received_us) for body, received_us in _bodies(database, "alert") if isinstance(body, Alert)]
+
+
+def _bodies(database: Database, kind: str) -> Iterator[tuple[Body, int]]:
+    c = schema.entry.c
+    query = sa.select(c.body, c.received_us).where(c.kind == kind).order_by(c.position)
+    for raw, received_us in database.read_now(lambda connection: connection.execute(query).all()):
+        # A kind this version cannot read never becomes an entry: it is kept as unread.
+        yield decode_body(raw), received_us

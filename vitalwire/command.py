@@ -1,0 +1,29 @@
+"""What the commands share: the error for a wrong call, and running a part until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+
+class UsageError(Exception):
+    """The command cannot be run as it was called; the text is one sentence for a person."""
+
+
+def run_until_stopped(part: Callable[[], Awaitable[None]]) -> int:
+    """Runs a part until it ends, or SIGINT or SIGTERM cancels it; either way is a clean exit."""
+
+    async def supervised() -> None:
+        task = asyncio.ensure_future(part())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+
+    asyncio.run(supervised())
+    return 0

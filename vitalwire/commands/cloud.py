@@ -1,0 +1,30 @@
+"""Run the cloud: broker, ingest, store, screens.
+
+`vitalwire cloud -c FILE`
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitalwire.command import UsageError, run_until_stopped
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """-c FILE."""
+    parser.add_argument("-c", "--config", type=Path, required=True, help="configuration (see configs/cloud.toml)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs until stopped. Raises ConfigError before anything starts."""
+    from cloud import app
+    from cloud.bus.broker import BrokerUnavailable
+    from cloud.config import CloudConfig
+    from wire.configuration import load
+
+    config = load(arguments.config, CloudConfig)
+    try:
+        return run_until_stopped(lambda: app.run(config))
+    except* BrokerUnavailable as group:
+        raise UsageError(f"{arguments.config}: {group.exceptions[0]}") from None
