@@ -24,13 +24,20 @@ GROUP_BYTES = 4 << 20
 
 
 class Ingest:
-    """The loop that stores. `on_entries` is called after a commit that holds more than numerics and waveforms."""
+    """The loop that stores. After a commit `on_stored` is told its sessions and time, and `on_entries` is called if
+    it held more than numerics and waveforms."""
 
     def __init__(
-        self, bus: Bus, database: Database, appender: Appender, counters: Counters, on_entries: Callable[[], None]
+        self,
+        bus: Bus,
+        database: Database,
+        appender: Appender,
+        counters: Counters,
+        on_entries: Callable[[], None],
+        on_stored: Callable[[set[str], int], None],
     ) -> None:
         self._bus, self._database, self._appender = bus, database, appender
-        self._counters, self._on_entries = counters, on_entries
+        self._counters, self._on_entries, self._on_stored = counters, on_entries, on_stored
 
     async def run(self) -> None:
         """Stores until cancelled; while the disk refuses, the bus keeps what comes."""
@@ -51,5 +58,6 @@ class Ingest:
             await self._bus.send_receipts(appended.receipts)
             await self._bus.settle(deliveries)
             self._counters.add_all(appended.counts)
+            self._on_stored(appended.sessions, appended.stored_us)
             if appended.counts.get("entry_rows_stored"):
                 self._on_entries()

@@ -106,7 +106,7 @@ class Broker:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with(os.getpid()),
         )
         self._pid_path.write_text(f"{self._process.pid}\n", encoding="ascii")
         _log.info("broker started, pid %s", self._process.pid)
@@ -156,7 +156,7 @@ class Broker:
             await asyncio.sleep(_PROBE_S)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """The child's first step: the kernel ends it when the thread that started it ends, even by kill -9."""
 
     def before_exec() -> None:

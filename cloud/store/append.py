@@ -44,10 +44,12 @@ class Incoming(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What became of a group: receipts to send, in order, and counts of what was done."""
+    """What became of a group: receipts to send, in order, counts of what was done, and the sessions it touched."""
 
     receipts: list[tuple[str, Receipt]]
     counts: dict[str, int]
+    sessions: set[str]
+    stored_us: int
 
 
 class Appender:
@@ -71,12 +73,14 @@ class Appender:
         _log.warning("a batch among %s cannot be stored: trying each alone", len(group))
         receipts: list[tuple[str, Receipt]] = []
         counts: dict[str, int] = {}
+        sessions: set[str] = set()
         for incoming in group:
             appended = self.append([incoming])
             receipts += appended.receipts
+            sessions |= appended.sessions
             for name, count in appended.counts.items():
                 counts[name] = counts.get(name, 0) + count
-        return Appended(receipts, counts)
+        return Appended(receipts, counts, sessions, self._clock.now_us())
 
     def _commit(self, group: Sequence[Incoming]) -> Appended:
         now_us = self._clock.now_us()
@@ -87,7 +91,7 @@ class Appender:
             receipts = [receipt for incoming in group if (receipt := self._store(incoming, rows, reader, now_us))]
             rows.flush()
             self._flush_runs(driver_connection(connection))
-            return Appended(receipts, rows.counts)
+            return Appended(receipts, rows.counts, reader.sessions, now_us)
 
         if len(self._epochs) + len(self._sources) > _MOST_CACHED:
             self._forget()
@@ -222,7 +226,7 @@ class Appender:
         counts = self._database.transaction(store)
         _log.error("%s: a batch cannot be stored and is kept as a dead letter: %s", incoming.subject, error)
         receipts = [] if batch is None else [(topics.gateway_of(incoming.subject), self._receipt(batch, now_us))]
-        return Appended(receipts, counts)
+        return Appended(receipts, counts, set(), now_us)
 
     def _forget(self) -> None:
         """Drops every cache: after a roll-back they may know what the disk does not."""

@@ -6,13 +6,13 @@ import zlib
 from collections.abc import Sequence
 
 import msgspec
-from wire.waveform import peek
 
 from cloud.store.placing import Placed, place
 from cloud.store.rows import LANE_NUMBER, Rows
 from wire.clock import EARLIEST_PLAUSIBLE_US, ClockAnchor
 from wire.messages import Batch, DecodeError, Record, decode_body, decode_record
 from wire.readings import Body, Finding, Gap, Numeric, WaveformBlock
+from wire.waveform import peek
 
 DIGEST_BYTES = 4
 
@@ -30,6 +30,7 @@ class RecordReader:
     def __init__(self, rows: Rows, now_us: int, sources: dict[SourceKey, int]) -> None:
         self._rows, self._now_us, self._sources = rows, now_us, sources
         self._gateway, self._epoch_id, self._lane = "", 0, 0
+        self.sessions: set[str] = set()
 
     def begin(self, gateway: str, batch: Batch, epoch_id: int) -> None:
         """Names the batch the next records belong to and keeps its anchors."""
@@ -45,6 +46,7 @@ class RecordReader:
             try:
                 record = decode_record(memoryview(raw))
                 self._add(record, decode_body(memoryview(record.body)), seq)
+                self.sessions.add(record.session_id)
             except DecodeError as error:
                 row = (self._epoch_id, self._lane, seq, self._now_us, str(error)[:500], bytes(raw))
                 self._rows.unread.append(row)

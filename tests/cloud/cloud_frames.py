@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import aiomqtt
 import msgspec
+import numpy as np
 
 from cloud.bus.broker_config import password_path
 from cloud.config import CloudConfig, parse_address
 from wire.clock import ClockAnchor
 from wire.messages import Batch, Lane, encode_frame, encode_record
-from wire.readings import Body, Numeric, Origin
+from wire.readings import Body, Numeric, Origin, SampleBlock, WaveformBlock
 from wire.vocabulary import Metric
+from wire.waveform import encode
 
 NOW_US = 1_800_000_000_000_000
 BOOT = bytes(range(16))
@@ -65,3 +67,10 @@ def gateway_client(config: CloudConfig, gateway: str, *, password: str = "") -> 
         identifier=gateway,
         timeout=3,
     )
+
+
+def wave(first_index: int, start_us: int = NOW_US, *, block: SampleBlock | None = None) -> bytes:
+    if block is None:
+        samples = np.arange(first_index, first_index + 100, dtype=np.int32).reshape(50, 2)
+        block = SampleBlock("ecg", ("I", "II"), samples, 500.0, (0.001, 0.001), (0.0, 0.0), first_index, start_us)
+    return record(WaveformBlock(block.stream, encode(block), block.acquisition, block.quality))

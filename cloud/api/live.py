@@ -1,0 +1,79 @@
+"""The live channel of docs/live.md: one WebSocket a screen, snapshot first, then what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
+
+from cloud.api.auth import SUBPROTOCOL, Access, Permission, Principal, Requires
+from cloud.feed import Feed
+from cloud.live_screen import LiveScreen
+from wire.clock import Clock
+
+router = APIRouter()
+
+# A send that takes longer than this goes to a dead peer, not to a slow one.
+_SEND_S = 20.0
+
+
+@router.websocket("/api/v1/live")
+async def live(
+    socket: WebSocket, principal: Annotated[Principal, Depends(Requires(Permission.VIEW_LIVE, "join live"))]
+) -> None:
+    """Speaks until the screen goes away."""
+    feed: Feed = socket.app.state.feed
+    access: Access = socket.app.state.access
+    clock: Clock = socket.app.state.clock
+    offered = [name for name in socket.scope.get("subprotocols", []) if name.startswith(SUBPROTOCOL)]
+    await socket.accept(subprotocol=offered[0] if offered else None)
+    hello = {
+        "type": "hello",
+        "server_us": clock.now_us(),
+        "principal": principal.name,
+        "role": principal.role,
+        "auto_sign_in": access.is_demo,
+        "demo": access.is_demo,
+    }
+    screen = LiveScreen()
+    try:
+        await _send(socket, orjson.dumps(hello).decode())
+        feed.join(screen)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_notice_leaving(socket), name="live-receive")
+            tasks.create_task(_serve(socket, feed, screen), name="live-send")
+    except* (WebSocketDisconnect, TimeoutError, OSError):
+        pass  # the screen went away: its next connection begins with a snapshot
+    finally:
+        feed.leave(screen)
+
+
+async def _serve(socket: WebSocket, feed: Feed, screen: LiveScreen) -> None:
+    while True:
+        frames = await screen.next()
+        dropped = screen.take_dropped()
+        for session_id, count in dropped.items():
+            await _send(socket, orjson.dumps({"type": "dropped", "session_id": session_id, "frames": count}).decode())
+            for frame in feed.snapshot(session_id, screen):
+                await _send(socket, frame.payload)
+        for frame in frames:
+            if not frame.session_id or frame.session_id not in dropped:  # what was queued is in the snapshot
+                await _send(socket, frame.payload)
+
+
+async def _send(socket: WebSocket, payload: str | bytes) -> None:
+    async with asyncio.timeout(_SEND_S):
+        if isinstance(payload, str):
+            await socket.send_text(payload)
+        else:
+            await socket.send_bytes(payload)
+
+
+async def _notice_leaving(socket: WebSocket) -> None:
+    """Screens say nothing; this returns by WebSocketDisconnect when they leave."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))

@@ -1,0 +1,135 @@
+"""The web application and the server that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.requests import HTTPConnection
+from fastapi.responses import JSONResponse
+
+from cloud.api import live, routes
+from cloud.api.audit import Audit
+from cloud.api.auth import Access, Refused
+from cloud.config import ApiConfig, parse_address
+from cloud.counters import Counters
+from cloud.feed import Feed
+from cloud.store.database import StoreUnavailable
+from cloud.store.reader import StoreReader, UnknownSession
+from wire.clock import Clock
+
+_HEADERS = {
+    # Everything a screen needs comes from here; a WebSocket of the same origin is part of 'self'.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "font-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STOP_S = 3
+# Screens only listen; anything longer is not one of ours.
+_WS_MAX_BYTES = 64 * 1024
+
+
+def build_app(
+    *, access: Access, audit: Audit, reader: StoreReader, feed: Feed, counters: Counters, clock: Clock
+) -> FastAPI:
+    """The application with what its routes use."""
+    app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.access, app.state.audit, app.state.reader = access, audit, reader
+    app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
+    # Not include_router: its routes would hide from the test that looks for the permission of each.
+    app.router.routes += [*routes.router.routes, *live.router.routes]
+    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(UnknownSession, _not_found)
+    app.add_exception_handler(StoreUnavailable, _unavailable)
+    app.middleware("http")(_add_headers)
+    return app
+
+
+async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(_HEADERS)
+    return response
+
+
+async def _refuse(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    response = JSONResponse({"error": error.reason}, status_code=error.status)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response  # to a WebSocket it is sent as the denial of its handshake
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    # The message lists other sessions: for a person at the command line, not for a browser.
+    return JSONResponse({"error": "no such session"}, status_code=404)
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the store does not answer"}, status_code=503)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command: cancellation is the exit."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ApiServer:
+    """Listens at once when built, so that a port in use is told before anything starts; serves while running."""
+
+    def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket) -> None:
+        tls = config.tls
+        self._listener = listener
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="websockets-sansio",
+                ws_max_size=_WS_MAX_BYTES,
+                ws_per_message_deflate=False,  # waveforms are compressed already
+                timeout_graceful_shutdown=_STOP_S,
+                ssl_certfile=tls.cert_file if tls else None,
+                ssl_keyfile=tls.key_file if tls else None,
+                ssl_ca_certs=tls.ca_file or None if tls else None,
+            )
+        )
+
+    async def run(self) -> None:
+        """Serves until cancelled, then lets open requests end."""
+        serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            self._server.should_exit = True
+            await asyncio.wait([serving], timeout=_STOP_S + 1)
+            if not serving.done():
+                serving.cancel()
+
+
+def listen(config: ApiConfig) -> socket.socket:
+    """A listening socket. Raises OSError naming the address."""
+    address = parse_address(config.listen)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(512)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"api.listen = {config.listen!r}: {error.strerror}") from error
+    return listener

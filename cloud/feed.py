@@ -1,0 +1,259 @@
+"""What screens see: readings straight from the bus, before commit; sessions and alerts only after it.
+
+Every frame is decoded once and encoded once, whatever the number of screens.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import orjson
+
+from cloud.counters import Counters
+from cloud.gateways import GatewayState
+from cloud.live_screen import Frame, LiveScreen
+from cloud.store.reader import StoredAlert, StoredSession
+from cloud.window import Point, SessionWindow, WaveFrame, pack_wave
+from cloud.words import Json, alert_json, event_json, session_json
+from wire import topics
+from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS, Clock
+from wire.messages import Batch, DecodeError, Presence, Record, decode_body, decode_frame, decode_record
+from wire.readings import AlertPhase, DeviceEvent, Numeric, Status, WaveformBlock
+from wire.waveform import peek
+
+_log = logging.getLogger(__name__)
+
+CLEARED_SHOWN_US = 10 * 60 * MICROSECONDS
+# While a backlog drains, trends are sent again at this interval instead of value by value.
+_BACKFILL_SNAPSHOT_TICKS = 5
+# Sessions heard of on the bus whose opening is not committed yet; normally for milliseconds.
+_MOST_UNOPENED = 200
+
+
+class Feed:
+    """The state all screens share. Belongs to the event loop; never waits."""
+
+    def __init__(self, clock: Clock, counters: Counters) -> None:
+        self._clock, self._counters = clock, counters
+        self._sessions: dict[str, StoredSession] = {}
+        self._stored_us: dict[str, int] = {}
+        self._windows: dict[str, SessionWindow] = {}
+        self._alerts: dict[str, dict[str, StoredAlert]] = {}
+        self._gateways: dict[str, GatewayState] = {}
+        self._screens: set[LiveScreen] = set()
+        self._ticks = 0
+
+    # From the bus, before commit.
+
+    def hear(self, subject: str, payload: bytes) -> None:
+        """Takes in one message of a gateway; what cannot be read is counted, ingest keeps it."""
+        try:
+            gateway = topics.gateway_of(subject)
+            if subject.endswith(".status"):
+                self._hear_presence(gateway, decode_frame(payload, Presence))
+                return
+            batch = decode_frame(payload, Batch)
+        except ValueError:
+            self._counters.add("live_frames_unread")
+            return
+        if self.gateway(gateway).seen(self._clock.now_us()):
+            self._tell_gateway(gateway)
+        for raw in batch.records:
+            try:
+                self._hear_record(gateway, decode_record(memoryview(raw)))
+            except DecodeError:
+                self._counters.add("live_records_unread")
+
+    def _hear_presence(self, gateway: str, presence: Presence) -> None:
+        self.gateway(gateway).present(presence, self._clock.now_us())
+        self._tell_gateway(gateway)
+
+    def _hear_record(self, gateway: str, record: Record) -> None:
+        match decode_body(memoryview(record.body)):
+            case Numeric() as numeric:
+                self.add_numeric(record.session_id, record.device_id, numeric)
+            case WaveformBlock() as block:
+                self.add_wave(record.session_id, block.stream, block.quality.value, block.data)
+            case DeviceEvent() as event:
+                self.add_event(record.session_id, record.device_id, event)
+            case Status() as status:
+                self.gateway(gateway).heartbeat(status)
+                self._tell_gateway(gateway)
+            case _:
+                pass  # findings, alerts and sessions are shown only after commit
+
+    def add_numeric(self, session_id: str, device_id: str, numeric: Numeric) -> None:
+        """Adds a value; only one newer than all before it is told at once, a late one comes with a snapshot."""
+        window = self._window(session_id)
+        if window is None or numeric.time_us < EARLIEST_PLAUSIBLE_US:
+            return
+        value = numeric.value if math.isfinite(numeric.value) else None
+        point = Point(numeric.time_us, value, numeric.quality.value)
+        if not window.add_point(numeric.metric.value, device_id, point):
+            return
+        message = {
+            "type": "numeric",
+            "session_id": session_id,
+            "device_id": device_id,
+            "metric": numeric.metric.value,
+            "time_us": numeric.time_us,
+            "value": value,
+            "quality": numeric.quality.value,
+            "reason": numeric.quality_reason,
+        }
+        self._tell(session_id, message)
+
+    def add_wave(self, session_id: str, stream: str, quality: int, block: bytes) -> None:
+        """Adds a waveform block. Raises DecodeError."""
+        window = self._window(session_id)
+        header = peek(block)
+        if window is None or header.start_us < EARLIEST_PLAUSIBLE_US or header.sample_rate_hz <= 0:
+            return
+        end_us = header.start_us + round(header.sample_count * MICROSECONDS / header.sample_rate_hz)
+        frame = pack_wave(session_id, stream, quality, block)
+        if window.add_wave(stream, WaveFrame(header.start_us, header.first_index, end_us, frame)):
+            self._broadcast(session_id, frame)
+
+    def add_event(self, session_id: str, device_id: str, event: DeviceEvent) -> None:
+        """Adds what a device said."""
+        window = self._window(session_id)
+        if window is not None and event.time_us >= EARLIEST_PLAUSIBLE_US and window.add_event(event_json(event)):
+            message = {"type": "event", "session_id": session_id, "device_id": device_id, **event_json(event)}
+            self._tell(session_id, message)
+
+    # After commit.
+
+    def put_session(self, session: StoredSession, alerts: list[StoredAlert]) -> None:
+        """A session and its alerts as they are committed now: what changed is told."""
+        session_id = session.session_id
+        known = self._sessions.get(session_id)
+        if session != known:
+            if session.closed_us is None or known is not None:
+                self._sessions[session_id] = session
+                self._tell(session_id, {"type": "session", "session": self._session_json(session)})
+            if session.closed_us is not None:
+                self._close(session_id)
+                return
+            if known is None:
+                self._window(session_id)
+        before = self._alerts.get(session_id, {})
+        now = {stored.alert.alert_id: stored for stored in alerts}
+        self._alerts[session_id] = now
+        if known is None:
+            self._broadcast_snapshot(session_id)
+            return
+        for alert_id, stored in now.items():
+            if stored != before.get(alert_id):
+                self._tell(session_id, {"type": "alert", "session_id": session_id, "alert": alert_json(stored)})
+
+    def stored(self, session_ids: set[str], now_us: int) -> None:
+        """Something of these sessions is committed."""
+        for session_id in session_ids & self._sessions.keys():
+            self._stored_us[session_id] = now_us
+
+    # Screens.
+
+    def join(self, screen: LiveScreen) -> None:
+        """From now on the screen is told everything, beginning with a snapshot of every open session."""
+        self._screens.add(screen)
+        for session_id in list(self._sessions):
+            for frame in self.snapshot(session_id, screen):
+                screen.offer(frame)
+
+    def leave(self, screen: LiveScreen) -> None:
+        """The screen is gone."""
+        self._screens.discard(screen)
+
+    @property
+    def screens(self) -> int:
+        """How many screens are connected."""
+        return len(self._screens)
+
+    def snapshot(self, session_id: str, screen: LiveScreen) -> list[Frame]:
+        """A session as it stands, then the last 10 s of its streams; nothing for one that is not open."""
+        session, window = self._sessions.get(session_id), self._windows.get(session_id)
+        if session is None or window is None:
+            return []
+        message = {
+            "type": "snapshot",
+            "session": self._session_json(session),
+            "numerics": {name: [tuple(point) for point in trend] for name, trend in window.numerics().items()},
+            "alerts": self._shown_alerts(session_id),
+            "events": window.events(),
+            "gateway": self.gateway(session.gateway).as_json(),
+            "dropped": screen.dropped_ever[session_id],
+        }
+        frames = [Frame(session_id, _json(message))]
+        return frames + [Frame(session_id, wave) for wave in window.waves()]
+
+    def tick(self) -> None:
+        """Once a second: the time, boxes fallen silent, trends filled by a backlog."""
+        self._ticks += 1
+        now_us = self._clock.now_us()
+        self._broadcast("", _json({"type": "tick", "server_us": now_us}))
+        for gateway in self._gateways.values():
+            if gateway.expire(now_us):
+                self._tell_gateway(gateway.gateway_id)
+        if self._ticks % _BACKFILL_SNAPSHOT_TICKS == 0:
+            for session_id, window in self._windows.items():
+                if window.is_backfilled:
+                    window.is_backfilled = False
+                    self._broadcast_snapshot(session_id)
+
+    def gateway(self, gateway_id: str) -> GatewayState:
+        """A box, made on first sight; the broker lets only configured ones speak."""
+        return self._gateways.setdefault(gateway_id, GatewayState(gateway_id))
+
+    def _window(self, session_id: str) -> SessionWindow | None:
+        """Where readings of a session go; None for readings of none."""
+        window = self._windows.get(session_id)
+        if window is None and session_id:
+            unopened = [known for known in self._windows if known not in self._sessions]
+            if len(unopened) >= _MOST_UNOPENED:
+                del self._windows[unopened[0]]
+            window = self._windows[session_id] = SessionWindow()
+        return window
+
+    def _close(self, session_id: str) -> None:
+        for table in (self._sessions, self._windows, self._alerts, self._stored_us):
+            table.pop(session_id, None)
+
+    def _session_json(self, session: StoredSession) -> Json:
+        return session_json(session, self._stored_us.get(session.session_id, 0))
+
+    def _shown_alerts(self, session_id: str) -> list[Json]:
+        since_us = self._clock.now_us() - CLEARED_SHOWN_US
+        alerts = self._alerts.get(session_id, {}).values()
+        shown = [
+            each for each in alerts if each.alert.phase is not AlertPhase.CLEARED or each.alert.time_us >= since_us
+        ]
+        return [alert_json(stored) for stored in shown]
+
+    def _tell_gateway(self, gateway_id: str) -> None:
+        self._broadcast("", _json({"type": "gateway", "gateway": self.gateway(gateway_id).as_json()}))
+
+    def _tell(self, session_id: str, message: dict[str, Any]) -> None:
+        if self._screens and session_id in self._sessions:
+            self._broadcast(session_id, _json(message))
+
+    def _broadcast_snapshot(self, session_id: str) -> None:
+        for screen in self._screens:
+            for frame in self.snapshot(session_id, screen):
+                self._offer(screen, frame)
+
+    def _broadcast(self, session_id: str, payload: str | bytes) -> None:
+        if session_id and session_id not in self._sessions:
+            return
+        frame = Frame(session_id, payload)
+        for screen in self._screens:
+            self._offer(screen, frame)
+
+    def _offer(self, screen: LiveScreen, frame: Frame) -> None:
+        if dropped := screen.offer(frame):
+            self._counters.add("live_frames_dropped", dropped)
+
+
+def _json(message: dict[str, Any]) -> str:
+    return orjson.dumps(message).decode()

@@ -1,0 +1,105 @@
+"""Keeps the feed fed: from the store at the start, from the bus while it runs, from the boards after each commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cloud.bus.jetstream import Bus
+from cloud.feed import CLEARED_SHOWN_US, Feed
+from cloud.store.database import StoreUnavailable
+from cloud.store.reader import StoredAlert, StoredSession, StoreReader, UnknownSession
+from cloud.window import TREND_US, WAVE_US
+from wire.clock import Clock
+from wire.messages import decode_body
+from wire.readings import DeviceEvent, Numeric, Quality
+from wire.vocabulary import Metric
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+# At start: the newest open sessions; more than this were forgotten open.
+_MOST_SESSIONS = 500
+_MOST_NUMERICS = 50_000
+_MOST_BLOCKS = 500
+_MOST_EVENTS = 50
+_MOST_ALERTS = 200
+
+
+class FeedKeeper:
+    """Owns the tasks around a feed."""
+
+    def __init__(self, feed: Feed, reader: StoreReader, bus: Bus, clock: Clock) -> None:
+        self._feed, self._reader, self._bus, self._clock = feed, reader, bus, clock
+        # Bounded by the number of sessions; full policy: a session waits once, however often it changed.
+        self._changed: dict[str, None] = {}
+        self._woken = asyncio.Event()
+
+    def changed(self, session_id: str) -> None:
+        """The boards of a session changed."""
+        self._changed[session_id] = None
+        self._woken.set()
+
+    async def fill(self) -> None:
+        """Shows what is stored of every open session, so that a restart does not empty the screens."""
+        # Listening first: a reading that arrives meanwhile is then seen twice, not missed.
+        await self._bus.listen(self._feed.hear)
+        for session in await asyncio.to_thread(self._reader.sessions, most=_MOST_SESSIONS, open_only=True):
+            await self._fill_session(session)
+
+    async def run(self) -> None:
+        """Ticks and tells changes until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick(), name="feed-tick")
+            tasks.create_task(self._tell_changes(), name="feed-changes")
+
+    async def _tick(self) -> None:
+        while True:
+            self._feed.tick()
+            await asyncio.sleep(_TICK_S)
+
+    async def _tell_changes(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._changed:
+                session_id = next(iter(self._changed))
+                del self._changed[session_id]
+                try:
+                    session = await asyncio.to_thread(self._reader.session, session_id)
+                    self._feed.put_session(session, await self._alerts(session_id))
+                except UnknownSession:
+                    _log.info("an alert belongs to session %s, which was never opened", session_id)
+                except StoreUnavailable as error:
+                    _log.warning("feed: %s; session %s is told again", error, session_id)
+                    self._changed[session_id] = None
+                    await asyncio.sleep(_TICK_S)
+
+    async def _alerts(self, session_id: str) -> list[StoredAlert]:
+        since_us = self._clock.now_us() - CLEARED_SHOWN_US
+        return await asyncio.to_thread(
+            lambda: self._reader.alerts(session_id=session_id, cleared_since_us=since_us, most=_MOST_ALERTS)
+        )
+
+    async def _fill_session(self, session: StoredSession) -> None:
+        session_id = session.session_id
+        newest_us = await asyncio.to_thread(self._reader.newest_us, session_id)
+        self._feed.put_session(session, await self._alerts(session_id))
+        since_us = newest_us - TREND_US
+        numerics = await asyncio.to_thread(
+            lambda: self._reader.numerics(session_id, from_us=since_us, to_us=newest_us, most=_MOST_NUMERICS)
+        )
+        for each in numerics:
+            value = float("nan") if each.value is None else each.value
+            numeric = Numeric(Metric(each.metric), value, each.time_us, quality=Quality(each.quality))
+            self._feed.add_numeric(session_id, each.device_id, numeric)
+        blocks = await asyncio.to_thread(
+            lambda: self._reader.recent_blocks(session_id, since_us=newest_us - WAVE_US, most=_MOST_BLOCKS)
+        )
+        for block in blocks:
+            self._feed.add_wave(session_id, block.stream, block.quality, block.data)
+        entries = await asyncio.to_thread(self._reader.recent_entries, session_id, "event", _MOST_EVENTS)
+        for entry in entries:
+            body = decode_body(entry.body)
+            assert isinstance(body, DeviceEvent)
+            self._feed.add_event(session_id, entry.device_id, body)

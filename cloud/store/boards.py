@@ -1,0 +1,96 @@
+"""What stands now, derived from the log: sessions and alerts. Replaying the log from the start gives the same."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from cloud.store import schema
+from cloud.store.reader import StoredEntry
+from wire.clock import MICROSECONDS
+from wire.messages import decode_body
+from wire.readings import Alert, AlertPhase, SessionEvent, SessionPhase
+
+# An alert that took longer than this to be committed rings marked as delayed: a live path takes well under 1 s.
+DELAYED_AFTER_US = 10 * MICROSECONDS
+
+
+def apply(connection: sa.Connection, entry: StoredEntry) -> str | None:
+    """Brings the boards up to one entry; returns the session that changed."""
+    if entry.kind == "session":
+        body = decode_body(entry.body)
+        assert isinstance(body, SessionEvent)
+        _apply_session(connection, entry, body)
+        return body.session_id
+    if entry.kind == "alert":
+        body = decode_body(entry.body)
+        assert isinstance(body, Alert)
+        _apply_alert(connection, entry, body)
+        return entry.session_id
+    return None
+
+
+def _apply_session(connection: sa.Connection, entry: StoredEntry, event: SessionEvent) -> None:
+    statement = insert(schema.session).values(
+        session_id=event.session_id,
+        gateway=entry.gateway,
+        kind=event.kind.value,
+        label=event.label,
+        origin=entry.origin,
+        token=event.token,
+        opened_us=entry.time_us,
+        closed_us=entry.time_us if event.phase is SessionPhase.CLOSED else None,
+        stored_us=entry.received_us,
+    )
+    new = statement.excluded
+    known = schema.session.c
+    changes: dict[str, object] = {
+        "stored_us": new.stored_us,
+        # Simulated data anywhere in a session marks it for good.
+        "origin": _greater(known.origin, new.origin),
+        "label": sa.case((new.label != "", new.label), else_=known.label),
+        "token": sa.case((new.token != "", new.token), else_=known.token),
+        "opened_us": _lesser(known.opened_us, new.opened_us),
+        "closed_us": sa.func.coalesce(new.closed_us, known.closed_us),
+    }
+    # A session belongs to the gateway that opened it: another one cannot close it.
+    connection.execute(
+        statement.on_conflict_do_update([known.session_id], set_=changes, where=known.gateway == new.gateway)
+    )
+
+
+def _apply_alert(connection: sa.Connection, entry: StoredEntry, step: Alert) -> None:
+    late = entry.received_us - step.time_us > DELAYED_AFTER_US and step.phase is not AlertPhase.CLEARED
+    statement = insert(schema.alert).values(
+        gateway=entry.gateway,
+        alert_id=step.alert_id,
+        session_id=entry.session_id,
+        device_id=entry.device_id,
+        origin=entry.origin,
+        phase=step.phase.value,
+        onset_us=step.onset_us,
+        time_us=step.time_us,
+        delayed=int(late),
+        position=entry.position,
+        body=entry.body,
+    )
+    new, known = statement.excluded, schema.alert.c
+    # Steps may arrive in any order after an outage: the newest stands, and it stays known that one came late.
+    newer = new.time_us >= known.time_us
+    changes: dict[str, object] = {
+        name: sa.case((newer, new[name]), else_=known[name]) for name in ("phase", "body", "position")
+    }
+    changes |= {
+        "time_us": _greater(known.time_us, new.time_us),
+        "onset_us": _lesser(known.onset_us, new.onset_us),
+        "delayed": _greater(known.delayed, new.delayed),
+    }
+    connection.execute(statement.on_conflict_do_update([known.gateway, known.alert_id], set_=changes))
+
+
+def _greater(one: sa.ColumnElement[int], other: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return sa.case((one > other, one), else_=other)
+
+
+def _lesser(one: sa.ColumnElement[int], other: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return sa.case((one < other, one), else_=other)

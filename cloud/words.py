@@ -1,0 +1,82 @@
+"""Stored and live things as the JSON that screens read (docs/live.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloud.store.reader import StoredAlert, StoredNumeric, StoredSession
+from wire.readings import Alert, DeviceEvent
+from wire.vocabulary import METRICS, TWELVE_LEADS, WAVEFORMS
+
+Json = dict[str, Any]  # Any: JSON
+
+
+def session_json(session: StoredSession, stored_us: int = 0) -> Json:
+    """`stored_us` is when something of the session was last committed, if that is known better than by the board."""
+    return {
+        "session_id": session.session_id,
+        "gateway_id": session.gateway,
+        "kind": session.kind,
+        "label": session.label,
+        "origin": session.origin,
+        "opened_us": session.opened_us,
+        "closed_us": session.closed_us,
+        "stored_us": max(session.stored_us, stored_us),
+    }
+
+
+def alert_json(stored: StoredAlert) -> Json:
+    """The newest step of an alert."""
+    alert: Alert = stored.alert
+    return {
+        "alert_id": alert.alert_id,
+        "condition": alert.condition,
+        "kind": alert.kind.value,
+        "priority": alert.priority.value,
+        "phase": alert.phase.value,
+        "onset_us": alert.onset_us,
+        "time_us": alert.time_us,
+        "evidence": [
+            {"metric": fact.metric, "value": fact.value, "limit": fact.limit, "lead": fact.lead}
+            for fact in alert.evidence
+        ],
+        "algorithm": alert.algorithm,
+        "version": alert.version,
+        "delayed": stored.delayed,
+    }
+
+
+def event_json(event: DeviceEvent) -> Json:
+    """What a device said."""
+    return {
+        "kind": event.kind.value,
+        "time_us": event.time_us,
+        "detail": event.detail,
+        "leads": list(event.leads),
+    }
+
+
+def numeric_json(numeric: StoredNumeric) -> Json:
+    """One stored value."""
+    return numeric._asdict()
+
+
+def vocabulary_json() -> Json:
+    """Titles, units and decimals of every metric and waveform."""
+    return {
+        "metrics": {
+            metric.value: {
+                "en": facts.title_en,
+                "zh": facts.title_zh,
+                "unit": facts.unit,
+                "decimals": facts.decimals,
+                "low": facts.plausible[0],
+                "high": facts.plausible[1],
+            }
+            for metric, facts in METRICS.items()
+        },
+        "waveforms": {
+            name: {"en": facts.title_en, "zh": facts.title_zh, "unit": facts.unit} for name, facts in WAVEFORMS.items()
+        },
+        "leads": list(TWELVE_LEADS),
+    }
