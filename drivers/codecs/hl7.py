@@ -10,6 +10,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from wire.clock import MICROSECONDS
@@ -67,15 +68,6 @@ class Message(NamedTuple):
         """The repetitions of a field."""
         return field.split(self.marks[1])
 
-    def text(self, value: str) -> str:
-        """A component with its escapes undone."""
-        if self.marks[2] not in value:
-            return value
-        component, repetition, escape, subcomponent = tuple(self.marks)
-        meanings = {"F": self.header.field(1), "S": component, "R": repetition, "E": escape, "T": subcomponent}
-        mark = re.escape(escape)
-        return re.sub(f"{mark}([FSRET]){mark}", lambda match: meanings[match[1]], value)
-
 
 class Coded(NamedTuple):
     """One triplet of a coded element (CE, CWE)."""
@@ -110,13 +102,29 @@ def parse(raw: bytes) -> Message:
 
 def coded(message: Message, field: str) -> tuple[Coded, ...]:
     """The triplets of a coded field: the first and, where given, the alternate."""
-    parts = [message.text(part.strip()) for part in message.components(field)[:6]]
-    if len(parts) <= 3:
-        code, text, system = (*parts, "", "")[:3]
-        return (Coded(code, text, system),) if code or text else ()
+    read = _coded if len(field) <= _LONGEST_CACHED else _coded.__wrapped__
+    return read(field, message.marks, message.header.field(1))
+
+
+_LONGEST_CACHED = 200  # an identifier has some 40 characters; the cache must not hold a megabyte of nonsense
+
+
+@lru_cache(maxsize=1024)  # a monitor repeats the same identifiers and units in every message
+def _coded(field: str, marks: str, separator: str) -> tuple[Coded, ...]:
+    parts = [_unescape(part.strip(), marks, separator) for part in field.split(marks[1], 1)[0].split(marks[0])[:6]]
     parts += [""] * (6 - len(parts))
     triplets = (Coded(*parts[0:3]), Coded(*parts[3:6]))
     return tuple(triplet for triplet in triplets if triplet.code or triplet.text)
+
+
+def _unescape(value: str, marks: str, separator: str) -> str:
+    """A component with its escapes undone."""
+    component, repetition, escape, subcomponent = tuple(marks)
+    if escape not in value:
+        return value
+    meanings = {"F": separator, "S": component, "R": repetition, "E": escape, "T": subcomponent}
+    mark = re.escape(escape)
+    return re.sub(f"{mark}([FSRET]){mark}", lambda match: meanings[match[1]], value)
 
 
 def _decode_text(body: bytes) -> tuple[str, str]:

@@ -145,6 +145,7 @@ def to_metric(value: Fraction, unit: Unit, metric: Metric) -> Fraction:
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
+@lru_cache(maxsize=1024)  # sample rates, resolutions and steady vital signs come again and again
 def read_number(text: str) -> Fraction:
     """A decimal number, exactly. Raises ValueError."""
     text = text.strip()

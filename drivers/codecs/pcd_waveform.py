@@ -180,7 +180,7 @@ def _read_integers(text: str, mark: str) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     if text.count(mark) >= MAX_SAMPLES:
         raise ValueError("waveform with too many samples")
-    if text.replace(mark, "").encode(errors="replace").translate(None, _COUNT_LETTERS):
+    if text.encode(errors="replace").translate(None, _COUNT_LETTERS + mark.encode()):
         raise ValueError("waveform samples are not integers")
     if text[0] == mark or text[-1] == mark or mark * 2 in text:
         text = mark.join(number or str(MISSING_COUNTS[1]) for number in text.split(mark))

@@ -42,6 +42,8 @@ _NUMBER_TYPES = frozenset(("NM", "SN", "ST", ""))
 _WAVEFORM_TYPE = "NA"
 _SNAPSHOT_WAVEFORM = "MDC_OBS_WAVE_NONCTS"
 _KINDS_READ = frozenset(("ORU^R01", "ORU"))
+# Twelve leads with facets and a hundred numerics are two hundred; each costs the loop some 50 µs.
+_MAX_SEGMENTS = 4096
 _TRIES_BEFORE_GIVING_UP = 2
 _KEYS_REMEMBERED = 256
 _KEY_FIELD_LENGTH = 64  # MSH-10 has at most 20 characters, MSH-3 and MSH-4 an EUI-64 and a name
@@ -76,6 +78,8 @@ class MonitorReader:
             raise DecodeError("no message type in MSH-9")
         if message.kind not in _KINDS_READ:
             raise DecodeError("message kind is not read")
+        if len(message.segments) > _MAX_SEGMENTS:
+            raise DecodeError("more segments than any monitor sends")
         for _ in range(message.malformed_segments):
             self._skip("malformed segment")
         zone = hl7.zone_minutes(message.header.field(7))
@@ -220,6 +224,7 @@ class _Times:
         self._zone = zone
         self._sent = message.header.field(7)
         self._now_us = now_us
+        self._read: dict[str, TimeStamp | None] = {}  # most rows of a message carry the same time
 
     def measured(self, row: Segment, order: Segment | None) -> TimeStamp:
         """When a numeric was measured: OBX-14, else OBR-7, else MSH-7, else now (with no words of the device)."""
@@ -231,7 +236,9 @@ class _Times:
 
     def _first(self, *stamps: str) -> TimeStamp:
         for stamp in stamps:
-            if stamp and (time := hl7.parse_time(stamp, self._zone)):
+            if stamp and stamp not in self._read:
+                self._read[stamp] = hl7.parse_time(stamp, self._zone)
+            if time := self._read.get(stamp):
                 return time
         return TimeStamp(self._now_us(), "")
 
