@@ -1,0 +1,40 @@
+# Two commands on a fresh machine do everything: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
+
+.PHONY: demo test soak lint setup clean
+
+demo: $(VENV)/.demo
+	$(BIN)/vitalwire demo $(ARGS)
+
+test: setup
+	$(BIN)/pytest tests
+
+soak: setup
+	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.test
+
+$(BIN)/uv: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	touch $@
+
+$(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[demo]'
+	touch $@
+
+$(VENV)/.test: $(BIN)/uv pyproject.toml constraints.txt
+	$(INSTALL) '.[bench]'
+	sh docker/browser.sh
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
