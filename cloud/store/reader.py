@@ -156,6 +156,12 @@ class StoreReader:
         query = sa.select(column).where(schema.stream.c.session_id == session_id).distinct().order_by(column)
         return [str(row[0]) for row in self._all(query)]
 
+    def stream_origin(self, session_id: str, stream: str) -> int:
+        """The highest origin anything of a stream bears: simulated data in it marks all of it."""
+        c = schema.stream.c
+        query = sa.select(sa.func.max(c.origin)).where(c.session_id == session_id, c.stream == stream)
+        return int(self._all(query)[0][0] or 0)
+
     def blocks(
         self, session_id: str, stream: str, *, from_index: int = 0, most: int | None = None
     ) -> Iterator[StoredBlock]:
