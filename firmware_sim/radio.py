@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -36,9 +36,20 @@ ADVERTISING_INTERVAL_MS = 20.0
 class Peripheral(Protocol):
     """A twin on the air: what it advertises and offers, and what it does as long as it lives."""
 
-    name: str
-    address: str
-    advertised_services: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """The advertised name, clearly a simulated one."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """A static random address, such as C0:FF:EE:00:00:01."""
+        ...
+
+    @property
+    def advertised_services(self) -> Sequence[str]:
+        """16-bit UUIDs."""
+        ...
 
     def services(self) -> list[Service]:
         """Its GATT services, called once."""
@@ -57,6 +68,18 @@ class VirtualController(Controller):
     supported_max_tx_octets = LINK_LAYER_BYTES
     supported_max_rx_octets = LINK_LAYER_BYTES
     suggested_max_tx_octets = LINK_LAYER_BYTES
+
+    def on_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        """Stock renders every packet in colour for a debug log, which costs more than carrying it."""
+        if isinstance(packet, hci.HCI_AclDataPacket):
+            self.on_hci_acl_data_packet(packet)
+        else:
+            super().on_hci_packet(packet)
+
+    def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        """As stock, unrendered."""
+        if self.host is not None:
+            asyncio.get_running_loop().call_soon(self.host.on_packet, bytes(packet))
 
     def on_hci_le_create_connection_cancel_command(
         self, _command: hci.HCI_LE_Create_Connection_Cancel_Command
@@ -201,23 +224,21 @@ class Radio:
         """How many edges are connected."""
         return len(self._hosts)
 
-    async def drop_hosts(self) -> None:
+    def drop_hosts(self) -> None:
         """Every edge loses its radio, as when a dongle is pulled out; it may come back at once."""
         for hci_socket in tuple(self._hosts):
             hci_socket.abort()
-        await asyncio.sleep(0)
 
     def _new_socket(self) -> _HciSocket:
         return _HciSocket(self._air, self._hosts)
 
     async def _close(self) -> None:
-        for hci_socket in tuple(self._hosts):
-            hci_socket.abort()
+        self.drop_hosts()
         while self._twins:
             # Repeated, because bumble waits with `wait_for`, whose 3.11 swallows a cancellation that meets the answer.
             for task in self._twins:
                 task.cancel()
-            _, still_running = await asyncio.wait(self._twins, timeout=0.5)
+            _, still_running = await asyncio.wait(self._twins, timeout=0.1)
             self._twins = list(still_running)
         for controller in self._controllers.values():
             controller.leave()

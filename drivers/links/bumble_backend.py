@@ -77,6 +77,13 @@ class _Host(Host):
             response = await asyncio.shield(answered)
             return response
 
+    def on_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        """Stock renders every packet in colour for a debug log, which costs more than carrying it."""
+        if isinstance(packet, hci.HCI_AclDataPacket):
+            self.on_hci_acl_data_packet(packet)
+        else:
+            super().on_hci_packet(packet)
+
     def _free_channel(self, answered: asyncio.Future[Any]) -> None:
         self.pending_response = self.pending_command = None
         failed = answered.cancelled() or answered.exception() is not None
