@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
-from drivers.driver import DriverContext, LinkLost, Transfer
+from drivers.driver import DriverContext, LinkKind, LinkLost, Transfer
 from edge.config import Device, MllpOptions
 from edge.outbox import Outbox, Source
 from edge.pipeline import Output, Pipeline
@@ -58,12 +58,10 @@ class DeviceSession:
             try:
                 await self._serve(backoff)
             except LinkLost as error:
-                self.counts["link_lost"] += 1
-                _log.info("device %s: link lost: %s", self.device.id, error)
+                await self._lost(error)
             except Exception:
                 self.counts["driver_failed"] += 1
                 _log.exception("device %s: driver %s failed", self.device.id, self.device.driver.name)
-            finally:
                 await self._said_goodbye()
             await asyncio.sleep(backoff.next_s())
 
@@ -71,11 +69,27 @@ class DeviceSession:
         # Any: the link's type belongs to the driver's kind of link.
         opened: AbstractAsyncContextManager[Any] = open_link(self.device, self._clock)
         async with opened as link:
-            stream: AsyncIterator[Reading | Transfer] = self.device.driver.stream(link, self.context)
-            async with aclosing(stream) as items:  # type: ignore[type-var]  # drivers are generators
-                async for item in items:
-                    backoff.reset()
-                    await self._take(item)
+            while True:
+                try:
+                    await self._read(link, backoff)
+                except LinkLost as error:
+                    # A listening socket serves the next monitor: closing it would turn away one that is waiting.
+                    if self.device.driver.link is not LinkKind.MLLP:
+                        raise
+                    await self._lost(error)
+
+    async def _read(self, link: Any, backoff: Backoff) -> None:
+        stream: AsyncIterator[Reading | Transfer] = self.device.driver.stream(link, self.context)
+        async with aclosing(stream) as items:  # type: ignore[type-var]  # drivers are generators
+            async for item in items:
+                backoff.reset()
+                await self._take(item)
+        raise LinkLost("the driver ended")
+
+    async def _lost(self, error: LinkLost) -> None:
+        self.counts["link_lost"] += 1
+        _log.info("device %s: link lost: %s", self.device.id, error)
+        await self._said_goodbye()
 
     async def _take(self, item: Reading | Transfer) -> None:
         """Stores one item; when this returns the driver may acknowledge it."""

@@ -127,7 +127,7 @@ async def _drained(stage: Stage, accepted: Mapping[RunKey, RunSet]) -> None:
     try:
         async with asyncio.timeout(_DRAIN_S):
             # Another process fills the database: there is no event to wait for.
-            while await asyncio.to_thread(missing_records, accepted, database):  # noqa: ASYNC110
+            while await asyncio.to_thread(missing_records, accepted, database):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         _log.error("the backlog did not drain within %g s", _DRAIN_S)
