@@ -149,6 +149,7 @@ async def test_a_late_backlog_fills_the_trend_without_being_told_as_current(conf
             assert [value for _, value, _ in trend] == [50, 80, 81]
 
 
+@pytest.mark.timeout(30)
 async def test_a_foreign_page_cannot_join(config: CloudConfig) -> None:
     async with cloud(config) as url:
         with pytest.raises(websockets.InvalidStatus) as refused:
@@ -156,6 +157,7 @@ async def test_a_foreign_page_cannot_join(config: CloudConfig) -> None:
         assert refused.value.response.status_code == 403
 
 
+@pytest.mark.timeout(30)
 async def test_an_api_port_in_use_is_named(config: CloudConfig) -> None:
     async with cloud(config):
         with pytest.raises(OSError, match=r"api\.listen = '127"):

@@ -1,0 +1,110 @@
+"""Cursor and effect together; alerts and sessions in any order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from cloud_frames import NOW_US, FakeClock, frame, record
+
+from cloud.consumers import Consumer, boards_consumer
+from cloud.counters import Counters
+from cloud.store import schema
+from cloud.store.append import Appender, Incoming
+from cloud.store.database import Database
+from cloud.store.reader import StoredEntry, StoreReader
+from wire.readings import (
+    Alert,
+    AlertKind,
+    AlertPhase,
+    DeviceEvent,
+    EventKind,
+    Priority,
+    SessionEvent,
+    SessionKind,
+    SessionPhase,
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "store.sqlite")
+    yield opened
+    opened.close()
+
+
+def append(database: Database, records: list[bytes], first_seq: int = 1, *, gateway: str = "gw-1") -> None:
+    epoch = gateway.encode().ljust(16)
+    Appender(database, FakeClock()).append([Incoming(f"vw.1.{gateway}.up.x", frame(records, first_seq, epoch=epoch))])
+
+
+def step(phase: AlertPhase, time_us: int) -> bytes:
+    onset_us = NOW_US - 60_000_000
+    return record(Alert("a1", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.HIGH, phase, onset_us, time_us))
+
+
+def session(phase: SessionPhase, time_us: int, label: str = "") -> bytes:
+    return record(SessionEvent("s1", SessionKind.MISSION, phase, time_us, label))
+
+
+def boards(database: Database) -> Consumer:
+    return boards_consumer(database, Counters(), lambda session_id: None)
+
+
+async def test_what_failed_is_undone_and_tried_again_from_the_cursor(database: Database) -> None:
+    append(database, [record(DeviceEvent(EventKind.LEADS_OFF, NOW_US + n)) for n in range(3)])
+    failures, seen, done = [True], [], asyncio.Event()
+
+    def effect(connection: sa.Connection, entry: StoredEntry) -> str | None:
+        values = {"name": f"effect-{entry.position}", "value": b""}
+        connection.execute(schema.meta.insert().values(values))
+        if entry.position == 2 and failures:
+            failures.pop()
+            raise RuntimeError("a bug")
+        seen.append(entry.position)
+        if entry.position == 3:
+            done.set()
+        return None
+
+    counters = Counters()
+    running = asyncio.create_task(Consumer("test", effect, database, counters, lambda session_id: None).run())
+    await done.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert seen == [1, 1, 2, 3]
+    assert counters["consumer_failures"] == 1
+
+
+async def test_the_newest_step_of_an_alert_stands_in_any_order(database: Database) -> None:
+    append(database, [step(AlertPhase.CLEARED, NOW_US), step(AlertPhase.RAISED, NOW_US - 20_000_000)])
+    await boards(database).catch_up()
+    (stored,) = StoreReader(database).alerts(cleared_since_us=0, most=10)
+    assert stored.alert.phase is AlertPhase.CLEARED
+    assert stored.delayed is True
+
+
+async def test_an_alert_committed_in_time_is_not_delayed(database: Database) -> None:
+    append(database, [step(AlertPhase.RAISED, NOW_US - 1_000_000)])
+    await boards(database).catch_up()
+    (stored,) = StoreReader(database).alerts(cleared_since_us=NOW_US, most=10)
+    assert stored.delayed is False
+
+
+async def test_a_session_opens_and_closes_once(database: Database) -> None:
+    append(database, [session(SessionPhase.OPENED, NOW_US, "Ambulance 1")])
+    await boards(database).catch_up()
+    append(database, [session(SessionPhase.CLOSED, NOW_US + 5)], 2)
+    await boards(database).catch_up()
+    stored = StoreReader(database).session("s1")
+    assert (stored.label, stored.opened_us, stored.closed_us) == ("Ambulance 1", NOW_US, NOW_US + 5)
+
+
+async def test_another_gateway_cannot_close_a_session(database: Database) -> None:
+    append(database, [session(SessionPhase.OPENED, NOW_US, "Ambulance 1")])
+    append(database, [session(SessionPhase.CLOSED, NOW_US + 5, "theirs")], gateway="gw-2")
+    await boards(database).catch_up()
+    stored = StoreReader(database).session("s1")
+    assert (stored.gateway, stored.label, stored.closed_us) == ("gw-1", "Ambulance 1", None)

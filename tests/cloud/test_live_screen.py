@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+
+from cloud.counters import Counters
+from cloud.feed import Feed
+from cloud.live_screen import Frame, LiveScreen
+from cloud.store.reader import StoredSession
+from wire.messages import Lane, Presence, encode_frame
+from wire.readings import Status
+
+UP = "vw.1.gw-1.up.x"
+SESSION = StoredSession("s1", "gw-1", "mission", "Ambulance 1", 2, NOW_US, None, NOW_US)
+
+
+def feed_of_one() -> tuple[Feed, FakeClock, Counters]:
+    clock, counters = FakeClock(), Counters()
+    feed = Feed(clock, counters)
+    feed.put_session(SESSION, [])
+    return feed, clock, counters
+
+
+async def kinds(screen: LiveScreen) -> list[str]:
+    words = []
+    for one in await screen.next():
+        words.append("wave" if isinstance(one.payload, bytes) else one.payload.split('"')[3])
+    return words
+
+
+async def test_a_slow_screen_loses_its_oldest_frames_and_no_other_does() -> None:
+    feed, _, counters = feed_of_one()
+    slow, quick = LiveScreen(most_frames=3), LiveScreen()
+    feed.join(slow)
+    feed.join(quick)
+    for seq in range(1, 11):
+        feed.hear(UP, frame([heart_rate(60, NOW_US + seq)], seq))
+    assert slow.take_dropped().keys() == {"", "s1"}  # the gateway's coming online, and the session's frames
+    assert counters["live_frames_dropped"] == 9
+    assert [one.payload for one in await slow.next()] == [one.payload for one in await quick.next()][-3:]
+    assert quick.take_dropped() == {}
+
+
+async def test_dropped_counts_add_up_for_the_next_snapshot() -> None:
+    feed, _, _ = feed_of_one()
+    screen = LiveScreen(most_frames=1)
+    for _ in range(3):
+        screen.offer(Frame("s1", "x"))
+    screen.take_dropped()
+    (snapshot, *_) = feed.snapshot("s1", screen)
+    assert '"dropped":2' in str(snapshot.payload)
+
+
+async def test_a_block_heard_twice_is_told_once() -> None:
+    feed, _, _ = feed_of_one()
+    screen = LiveScreen()
+    feed.join(screen)
+    for _ in range(2):
+        feed.hear(UP, frame([wave(0)], 1, lane=Lane.BULK))
+    assert await kinds(screen) == ["snapshot", "gateway", "wave"]
+
+
+async def test_a_block_from_long_ago_is_not_drawn() -> None:
+    feed, _, _ = feed_of_one()
+    screen = LiveScreen()
+    feed.hear(UP, frame([wave(10_000, NOW_US)], 1, lane=Lane.BULK))
+    feed.join(screen)
+    feed.hear(UP, frame([wave(0, NOW_US - 20_000_000)], 2, lane=Lane.BULK))
+    assert await kinds(screen) == ["snapshot", "wave"]
+
+
+async def test_readings_without_a_clock_are_not_shown() -> None:
+    feed, _, _ = feed_of_one()
+    screen = LiveScreen()
+    feed.hear(UP, frame([heart_rate(60, 7_000_000), wave(0, 7_000_000)], 1))
+    feed.join(screen)
+    assert await kinds(screen) == ["snapshot"]
+
+
+async def test_a_backlog_comes_as_one_snapshot() -> None:
+    feed, _, _ = feed_of_one()
+    feed.hear(UP, frame([heart_rate(60, NOW_US)], 100))
+    screen = LiveScreen()
+    feed.join(screen)
+    await screen.next()
+    for seq in range(1, 50):
+        feed.hear(UP, frame([heart_rate(60, NOW_US - seq)], seq))
+    for _ in range(5):
+        feed.tick()
+    assert await kinds(screen) == ["tick"] * 5 + ["snapshot"]
+
+
+async def test_silence_of_15_s_is_offline_and_any_word_is_life() -> None:
+    feed, clock, _ = feed_of_one()
+    feed.hear("vw.1.gw-1.status", encode_frame(Presence(True, "0.1", NOW_US)))
+    assert feed.gateway("gw-1").as_json()["online"] is True
+    clock.us += 15_000_001
+    feed.tick()
+    assert feed.gateway("gw-1").as_json()["online"] is False
+    feed.hear(UP, frame([record(Status(NOW_US, "0.2", {}, {}))], 1))
+    assert feed.gateway("gw-1").as_json()["online"] is True
+    feed.hear("vw.1.gw-1.status", encode_frame(Presence(False, "0.2", NOW_US)))
+    assert feed.gateway("gw-1").as_json()["online"] is False
+
+
+async def test_garbage_on_the_bus_is_counted() -> None:
+    feed, _, counters = feed_of_one()
+    feed.hear(UP, b"\x01\x00garbage")
+    feed.hear("vw.1.gw-1.status", b"")
+    assert counters["live_frames_unread"] == 2
+
+
+async def test_a_closed_session_is_told_and_forgotten() -> None:
+    feed, _, _ = feed_of_one()
+    screen = LiveScreen()
+    feed.join(screen)
+    await screen.next()
+    feed.put_session(SESSION._replace(closed_us=NOW_US + 1), [])
+    assert await kinds(screen) == ["session"]
+    assert feed.snapshot("s1", screen) == []

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud.window import Point, SessionWindow, thin
+
+SECOND_US = 1_000_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000), st.floats(0, 200)), max_size=300))
+def test_thinning_keeps_order_peaks_and_everything_recent(values: list[tuple[int, float]]) -> None:
+    trend = sorted(Point(at * SECOND_US, value, 0) for at, value in values)
+    newest_us = max((point.time_us for point in trend), default=0)
+    kept = thin(trend, newest_us)
+    shown = [point for point in trend if point.time_us >= newest_us - 1800 * SECOND_US]
+    assert [point.time_us for point in kept] == sorted(point.time_us for point in kept)
+    assert [point for point in shown if point.time_us >= newest_us - 300 * SECOND_US] == [
+        point for point in kept if point.time_us >= newest_us - 300 * SECOND_US
+    ]
+    if shown:
+        assert max(point.value or 0 for point in kept) == max(point.value or 0 for point in shown)
+        assert min(point.value or 0 for point in kept) == min(point.value or 0 for point in shown)
+
+
+@given(st.lists(st.integers(0, 1_000), max_size=60))
+def test_points_in_any_order_make_the_same_trend(times: list[int]) -> None:
+    window = SessionWindow()
+    for at in times:
+        window.add_point("spo2", "monitor", Point(at * SECOND_US, float(at), 0))
+    trend = window.numerics().get("spo2", [])
+    recent = sorted({at for at in times if at * SECOND_US >= max(times) * SECOND_US - 300 * SECOND_US}) if times else []
+    assert [point.time_us // SECOND_US for point in trend][-len(recent) :] == recent or not recent
+
+
+def test_an_older_value_never_counts_as_the_newest() -> None:
+    window = SessionWindow()
+    assert window.add_point("spo2", "monitor", Point(20, 97.0, 0))
+    assert not window.add_point("spo2", "monitor", Point(10, 80.0, 0))
+    assert not window.add_point("spo2", "monitor", Point(20, 97.0, 0))
+    assert window.is_backfilled
+    assert [point.value for point in window.numerics()["spo2"]] == [80.0, 97.0]
