@@ -1,0 +1,22 @@
+// Short words about a patient's connection, shared by the cards and the panels.
+import { t } from "../parts/strings.js";
+import { ageText } from "../parts/time_text.js";
+
+// From here on a delay is worth a colour; at NO_DATA_MS the trace itself says so.
+const DELAYED_MS = 3000;
+const LATE_MS = 10_000;
+
+export const originName = (origin) => (origin === 0 ? "" : t(origin === 1 ? "test" : "demo"));
+
+export function gatewayWords(gateway) {
+  if (!gateway) return t("gateway_unknown");
+  return t(gateway.online ? "online" : "offline");
+}
+
+/** ageMs null: nothing came yet. level: fresh | delayed | late. */
+export function freshness(ageMs, linkDead) {
+  if (ageMs === null) return { words: t("never"), level: "late" };
+  const words = ageMs < 1000 ? `<${ageText(1000)}` : ageText(ageMs);
+  if (ageMs > LATE_MS || linkDead) return { words, level: "late" };
+  return { words, level: ageMs > DELAYED_MS ? "delayed" : "fresh" };
+}
