@@ -103,6 +103,11 @@ class Part:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
     async def stop(self) -> None:
         """Asks it to end, and insists after a while."""
         if self.process is None or self.process.returncode is not None:
@@ -178,7 +183,7 @@ class Stage:
         self.gateways = [*vehicles, *straps]
         (self.folder / "logs").mkdir(parents=True)
         await self._start("cloud", "cloud", "-c", str(self._write_cloud()))
-        await self._answers()
+        await is_answering(self.url, self.parts["cloud"])
         for gateway, vehicle in vehicles.items():
             device = {"id": MONITOR_ID, "driver": "network.hl7_monitor", "link": {"listen": self._monitor}}
             await self._start(gateway, "edge", "-c", str(self._write_edge(gateway, "mission", vehicle, device)))
@@ -205,7 +210,7 @@ class Stage:
             ("api", {"listen": f"127.0.0.1:{self._port}"}),
             *(("[gateways]", {"id": gateway}) for gateway in self.gateways),
         ]
-        return _write_toml(self.folder / "cloud.toml", tables)
+        return write_toml(self.folder / "cloud.toml", tables)
 
     def _write_edge(self, gateway: str, kind: str, label: str, device: Mapping[str, object]) -> Path:
         state = self.folder / gateway
@@ -220,23 +225,7 @@ class Stage:
             ("uplink", uplink),
             ("[device]", {**device, "origin": "demo"}),
         ]
-        return _write_toml(self.folder / f"{gateway}.toml", tables)
-
-    async def _answers(self) -> None:
-        cloud = self.parts["cloud"].process
-        assert cloud is not None
-        try:
-            async with asyncio.timeout(_READY_S), httpx.AsyncClient(base_url=self.url) as client:
-                while not await _is_healthy(client):
-                    if cloud.returncode is not None:
-                        raise UsageError(f"the cloud did not start: {self._last_words('cloud')}")
-                    await asyncio.sleep(_PROBE_S)
-        except TimeoutError:
-            raise UsageError(f"the cloud did not answer within {_READY_S:g} s: {self._last_words('cloud')}") from None
-
-    def _last_words(self, part: str) -> str:
-        lines = self.parts[part].log_file.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return write_toml(self.folder / f"{gateway}.toml", tables)
 
     async def stop(self) -> None:
         """Stops every part: what sends first, what stores last."""
@@ -278,6 +267,18 @@ def prepare_folder(folder: Path) -> None:
     (folder / DEMO_MARK).write_text("Written by `vitalwire demo`, emptied by the next one.\n")
 
 
+async def is_answering(url: str, cloud: Part) -> None:
+    """Waits until a cloud just started answers. Raises UsageError with its last words."""
+    try:
+        async with asyncio.timeout(_READY_S), httpx.AsyncClient(base_url=url) as client:
+            while not await _is_healthy(client):
+                if cloud.process is not None and cloud.process.returncode is not None:
+                    raise UsageError(f"the cloud did not start: {cloud.last_words()}")
+                await asyncio.sleep(_PROBE_S)
+    except TimeoutError:
+        raise UsageError(f"the cloud did not answer within {_READY_S:g} s: {cloud.last_words()}") from None
+
+
 async def _is_healthy(client: httpx.AsyncClient) -> bool:
     try:
         return (await client.get("/healthz")).is_success
@@ -285,7 +286,8 @@ async def _is_healthy(client: httpx.AsyncClient) -> bool:
         return False
 
 
-def _write_toml(path: Path, tables: Sequence[tuple[str, Mapping[str, object]]]) -> Path:
+def write_toml(path: Path, tables: Sequence[tuple[str, Mapping[str, object]]]) -> Path:
+    """Writes tables by name, "" being the top level and "[name]" an entry of a list."""
     lines: list[str] = []
     for name, table in tables:
         if name:

@@ -52,4 +52,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{row['address']}  {row['rssi_dbm']:>4} dBm  {row['driver'] or '(no driver)':20} {row['name'] or ''}")
     print(f"{len(rows)} device(s)")
     return 0
-

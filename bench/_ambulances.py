@@ -1,0 +1,151 @@
+"""The load of `bench live`: many boxes in a process, each with a spool and an uplink of its own, or bare clients.
+
+`python -m bench._ambulances boxes|bare CLOUD.toml FIRST END`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+import aiomqtt
+import numpy as np
+
+from cloud.bus.broker_config import password_path
+from cloud.config import CloudConfig
+from edge.outbox import Outbox, Source
+from edge.spool import Chunk, Spool, SpoolConfig
+from edge.uplink import Uplink, UplinkConfig
+from vitalwire.stage import free_port, write_toml
+from wire import topics, waveform
+from wire.clock import MICROSECONDS, Clock, SystemClock
+from wire.configuration import load
+from wire.messages import Lane
+from wire.readings import Numeric, Origin, SampleBlock, SessionEvent, SessionKind, SessionPhase, WaveformBlock
+from wire.vocabulary import TWELVE_LEADS, Metric
+
+STAMP = struct.Struct("<q")  # a bare frame starts with the time it was sent
+_RATE_HZ = 500
+_PERIOD_S = 0.5
+_BLOCKS_AHEAD = 240  # two minutes, encoded before the first is sent
+
+
+def gateway_id(number: int) -> str:
+    """Name of one ambulance of the load."""
+    return f"bench-{number:04d}"
+
+
+def write_cloud(folder: Path, ambulances: int, *, api_port: int) -> Path:
+    """A cloud's configuration with that many gateways."""
+    folder.mkdir(parents=True)
+    return write_toml(
+        folder / "cloud.toml",
+        [
+            ("", {"state_dir": str(folder / "cloud")}),
+            ("access", {"mode": "demo"}),
+            (
+                "broker",
+                {"mqtt_listen": f"127.0.0.1:{free_port()}", "client_listen": f"127.0.0.1:{free_port()}"},
+            ),
+            ("api", {"listen": f"127.0.0.1:{api_port}"}),
+            *(("[gateways]", {"id": gateway_id(number)}) for number in range(ambulances)),
+        ],
+    )
+
+
+def _samples() -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+    """Half a second that resembles an ECG's statistics: smooth waves and a few counts of noise."""
+    chance = np.random.default_rng(1)
+    time_s = np.arange(int(_RATE_HZ * _PERIOD_S)) / _RATE_HZ
+    waves = 400 * np.exp(-(((time_s - 0.25) / 0.02) ** 2)) + 60 * np.sin(2 * np.pi * 2 * time_s)
+    leads = np.outer(waves, np.linspace(-1, 1, 12)) + chance.normal(0, 3, (len(time_s), 12))
+    return leads.astype(np.int32)
+
+
+class _Template:
+    """A block encoded once; each next one differs in its place and time alone."""
+
+    def __init__(self) -> None:
+        self.samples = _samples()
+
+    def block(self, first_index: int, start_us: int) -> WaveformBlock:
+        """The block as the pipeline would hand it over."""
+        scale, offset = (0.001,) * 12, (0.0,) * 12
+        block = SampleBlock("ecg", TWELVE_LEADS, self.samples, _RATE_HZ, scale, offset, first_index, start_us)
+        return WaveformBlock("ecg", waveform.encode(block))
+
+
+async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, template: _Template) -> None:
+    """One spool → uplink path sending a block every half second and a numeric every second."""
+    gateway = gateway_id(number)
+    spool = Spool(folder / gateway, SpoolConfig(reserve_mib=0))
+    await spool.open()
+    uplink_config = UplinkConfig(
+        endpoints=(f"mqtt://{config.broker.mqtt_listen}",),
+        password_file=str(password_path(config.state_path, gateway)),
+    )
+    uplink = Uplink(gateway, uplink_config, spool, clock, version="bench", store_changed=lambda _store: False)
+
+    def committed(chunk: Chunk) -> None:
+        uplink.offer(chunk)
+
+    outbox = Outbox(spool, clock, committed)
+    source = Source("monitor", f"{number:016x}", Origin.TEST)
+    opened = SessionEvent(source.session_id, SessionKind.MISSION, SessionPhase.OPENED, clock.now_us(), label=gateway)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(outbox.run())
+            tasks.create_task(uplink.run())
+            await outbox.append(source, [opened])
+            await _feed(outbox, source, number, clock, template)
+    finally:
+        await spool.close()
+
+
+async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, template: _Template) -> None:
+    loop = asyncio.get_running_loop()
+    due_s = loop.time() + number % 50 * _PERIOD_S / 50  # ambulances do not tick together
+    count = 0
+    while True:
+        due_s += _PERIOD_S
+        await asyncio.sleep(due_s - loop.time())
+        now_us = clock.now_us()
+        # Stamped so that the last sample is "now": the screen's delay is then the way's alone.
+        block = template.block(count * len(template.samples), now_us - round(_PERIOD_S * MICROSECONDS))
+        count += 1
+        await outbox.append(source, [block])
+        if count % 2 == 0:
+            await outbox.append(source, [Numeric(Metric.HEART_RATE, 80, now_us)])
+
+
+async def _bare_client(config: CloudConfig, number: int, clock: Clock, template: _Template) -> None:
+    """A plain MQTT client sending frames of the same size at the same rate."""
+    gateway = gateway_id(number)
+    host, _, port = config.broker.mqtt_listen.rpartition(":")
+    password = password_path(config.state_path, gateway).read_text().strip()
+    body = template.block(0, 0).data
+    loop = asyncio.get_running_loop()
+    async with aiomqtt.Client(host, int(port), username=gateway, password=password, identifier=gateway) as client:
+        due_s = loop.time() + number % 50 * _PERIOD_S / 50
+        while True:
+            due_s += _PERIOD_S
+            await asyncio.sleep(due_s - loop.time())
+            await client.publish(topics.up(gateway, Lane.BULK), STAMP.pack(clock.now_us()) + body, qos=1)
+
+
+async def _main(mode: str, config_path: str, first: int, end: int) -> None:
+    config, clock, template = load(Path(config_path), CloudConfig), SystemClock(), _Template()
+    with tempfile.TemporaryDirectory() as folder:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(first, end):
+                if mode == "bare":
+                    tasks.create_task(_bare_client(config, number, clock, template))
+                else:
+                    tasks.create_task(_box(config, number, Path(folder), clock, template))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
