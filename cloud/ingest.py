@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from cloud.bus.jetstream import Bus
 from cloud.counters import Counters
@@ -47,7 +48,7 @@ class Ingest:
             group = [Incoming(delivery.subject, delivery.payload) for delivery in deliveries]
             while True:
                 try:
-                    appended = await self._database.on_writer(lambda group=group: self._appender.append(group))  # type: ignore[misc]
+                    appended = await self._database.on_writer(partial(self._appender.append, group))
                     break
                 except StoreUnavailable as error:
                     self._counters.add("store_unavailable")

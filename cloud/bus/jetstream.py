@@ -81,8 +81,10 @@ class Bus:
         )
         backoff = Backoff(first_s=0.2, cap_s=5.0)
         while True:
+            _honour_cancellation()
             try:
                 await self._ensure_buffer()
+                _honour_cancellation()
                 backoff.reset()
                 await self._keep_pulling()
             except BusErrors as error:
@@ -102,6 +104,7 @@ class Bus:
                 await self._client.publish(delivery.ack_subject)
         except BusErrors as error:
             _log.warning("bus: acknowledgements not sent: %s", error)
+        _honour_cancellation()
 
     async def send_receipts(self, receipts: Sequence[tuple[str, Receipt]]) -> None:
         """Tells each gateway what is committed; a lost receipt only means that it offers the batch again."""
@@ -110,6 +113,7 @@ class Bus:
                 await self._client.publish(topics.subject(topics.receipts(gateway)), encode_frame(receipt))
         except BusErrors as error:
             _log.warning("bus: receipts not sent: %s", error)
+        _honour_cancellation()
 
     async def listen(self, callback: Callable[[str, bytes], None]) -> None:
         """Calls back with (subject, payload) of everything gateways say from now on, before it is stored."""
@@ -119,6 +123,7 @@ class Bus:
 
         for subject in (UP_SUBJECTS, STATUS_SUBJECTS):
             await self._live_client.subscribe(subject, cb=receive)
+        _honour_cancellation()
 
     async def _connect(self, client: Client, name: str, on_reconnect: Callable[[], Awaitable[None]]) -> None:
         await client.connect(
@@ -172,6 +177,7 @@ class Bus:
         while not self._stale.is_set() and not self._pull.is_refused:
             if request := self._pull.next_request():
                 await self._client.publish(self._pull.subject, request, reply=self._pull.inbox + ".1")
+                _honour_cancellation()
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._pull.wait_for_change()
@@ -185,6 +191,13 @@ async def connect_bare(config: BrokerConfig, password: str) -> Client:
     return await nats.connect(
         f"nats://{parse_address(config.client_listen)}", user=INGEST_USER, password=password, max_reconnect_attempts=-1
     )
+
+
+def _honour_cancellation() -> None:
+    """nats-py swallows a cancellation that comes while it flushes; without this a task of ours would never end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _log_error(error: Exception) -> None:

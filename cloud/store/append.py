@@ -9,6 +9,7 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -34,6 +35,9 @@ _POISON = (
 )
 # Above any number of epochs that are alive at once; what is forgotten is read again.
 _MOST_CACHED = 20_000
+
+
+_gateway_of = lru_cache(maxsize=10_000)(topics.gateway_of)
 
 
 class Incoming(NamedTuple):
@@ -99,7 +103,7 @@ class Appender:
 
     def _store(self, incoming: Incoming, rows: Rows, reader: RecordReader, now_us: int) -> tuple[str, Receipt] | None:
         try:
-            gateway = topics.gateway_of(incoming.subject)
+            gateway = _gateway_of(incoming.subject)
             batch = decode_frame(incoming.payload, Batch)
             if not batch.records:
                 raise DecodeError("batch without records", incoming.payload)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 import pytest
 import websockets
@@ -15,7 +18,7 @@ from cloud_frames import frame, gateway_client, heart_rate, record, wave
 from websockets.asyncio.client import ClientConnection, connect
 
 from cloud.app import run
-from cloud.config import CloudConfig
+from cloud.config import AccessConfig, AccessMode, CloudConfig
 from wire import topics
 from wire.clock import SystemClock
 from wire.messages import Lane, Presence, encode_frame
@@ -162,3 +165,34 @@ async def test_an_api_port_in_use_is_named(config: CloudConfig) -> None:
     async with cloud(config):
         with pytest.raises(OSError, match=r"api\.listen = '127"):
             await run(config)
+
+
+@pytest.mark.timeout(30)
+async def test_a_screen_signs_in_by_subprotocol_and_the_cloud_ends_while_it_watches(
+    config: CloudConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "tokens").write_text(f"doctor er_clinician {hashlib.sha256(b'secret').hexdigest()}\n")
+    access = AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens"))
+    async with cloud(msgspec.structs.replace(config, access=access)) as url:
+        address = url.replace("http", "ws") + "/api/v1/live"
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await connect(address)
+        assert refused.value.response.status_code == 401
+        socket = await connect(address, subprotocols=[websockets.Subprotocol("vw.token.secret")])
+        hello = await Screen(socket).next("hello")
+        assert (hello["principal"], hello["demo"]) == ("doctor", False)
+        began_s = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began_s < 8
+    assert not (config.state_path / "broker.pid").exists()
+    await socket.close()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("turns", [0, 1, 3, 10])
+async def test_the_cloud_ends_however_early_it_is_told(config: CloudConfig, turns: int) -> None:
+    """nats-py swallows a cancellation that comes while it flushes: the bus once lived on for ever."""
+    async with asyncio.timeout(20):
+        async with cloud(config):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert not (config.state_path / "broker.pid").exists()
