@@ -56,8 +56,11 @@ const COUPLING = COUPLED + 1;
 const SHIFTED = COUPLING + 7;
 const CONTEXTS = SHIFTED + 1;
 
-const RATES = Int32Array.from({ length: 29 }, (_, n) => Math.floor(131_072 / (2 * n + 3)));
-const SLOWEST = RATES.length - 1;
+// The range coder: spans of 2^32 to 2^40 and counts in units of 1/32 stay below 2^53, so doubles are exact.
+const UNIT = 32;
+const SURE = 32;
+const TOP = 2 ** 32;
+const LAST_BYTES = 2;
 
 const bitLength = (value) => 32 - Math.clz32(value);
 
@@ -71,7 +74,7 @@ const LEVEL = Uint8Array.from({ length: 8 * LEVEL_CAP + 1 }, (_, weight) => leve
 
 const clamp = (odds) => Math.min(Math.max(odds, 5120), 64_512);
 
-/** Every probability (of a 1, in 1/65536) and its age before the first bit. */
+/** Counts of every context before its first bit: ones and all, in units of 1/32. */
 function firstGuesses() {
   const odds = new Int32Array(CONTEXTS).fill(32_768);
   const ages = new Uint8Array(CONTEXTS).fill(1);
@@ -95,7 +98,8 @@ function firstGuesses() {
   ages.fill(8, MANTISSA, IS_DERIVED);
   odds.fill(60_000, IS_DERIVED, ROUNDING);
   odds[STEP] = odds[BASE] = odds[SHIFTED] = 4000;
-  return { odds, ages };
+  const ones = Float64Array.from(odds, (chance, context) => Math.floor((chance * ages[context] * UNIT) / 65_536));
+  return { ones, totals: Float64Array.from(ages, (age) => age * UNIT) };
 }
 
 const GUESSES = firstGuesses();
@@ -283,13 +287,12 @@ class Body {
     this.leads = leads;
     this.count = count;
     this.order = codingOrder(leads, scale);
-    this.odds = GUESSES.odds.slice();
-    this.ages = GUESSES.ages.slice();
-    this.low = 0;
-    this.high = 0xffffffff;
+    this.ones = GUESSES.ones.slice();
+    this.totals = GUESSES.totals.slice();
+    this.span = 2 ** 40 - 1;
     this.value = 0;
-    for (let i = 0; i < 4; i++) this.value = this.value * 256 + (bytes[i] ?? 0);
-    this.at = 4;
+    for (let i = 0; i < 5; i++) this.value = this.value * 256 + (bytes[i] ?? 0);
+    this.at = 5;
     this.plainAt = 0;
   }
 
@@ -314,7 +317,7 @@ class Body {
       }
       if (mix) addRounded(column, mix, plan.rounding);
     }
-    if (this.at - 4 + lastBytes(this.low, this.high) + ((this.plainAt + 7) >> 3) !== this.bytes.length) {
+    if (this.at - 5 + LAST_BYTES + ((this.plainAt + 7) >> 3) !== this.bytes.length) {
       throw new RangeError("waveform: samples of the wrong length");
     }
     return columns;
@@ -390,24 +393,21 @@ class Body {
   }
 
   #bit(context) {
-    const { odds, ages } = this;
-    const chance = odds[context];
-    const rate = RATES[ages[context]];
-    // range * chance is below 2^48, so exact
-    const middle = this.low + Math.floor(((this.high - this.low) * chance) / 65_536);
-    const found = this.value <= middle ? 1 : 0;
+    const { ones, totals } = this;
+    const chance = Math.min(Math.max(Math.floor((ones[context] * 65_536) / totals[context]), SURE), 65_536 - SURE);
+    const bound = Math.floor(this.span / 65_536) * chance;
+    const found = this.value < bound ? 1 : 0;
+    totals[context] += UNIT;
     if (found) {
-      this.high = middle;
-      odds[context] = chance + Math.floor(((65_536 - chance) * rate) / 65_536);
+      this.span = bound;
+      ones[context] += UNIT;
     } else {
-      this.low = middle + 1;
-      odds[context] = chance - Math.floor((chance * rate) / 65_536);
+      this.value -= bound;
+      this.span -= bound;
     }
-    if (ages[context] < SLOWEST) ages[context] += 1;
-    while (((this.low ^ this.high) & 0xff000000) === 0) {
-      this.low = (this.low << 8) >>> 0;
-      this.high = ((this.high << 8) | 0xff) >>> 0;
-      this.value = ((this.value << 8) | (this.bytes[this.at] ?? 0)) >>> 0;
+    while (this.span < TOP) {
+      this.span *= 256;
+      this.value = this.value * 256 + (this.bytes[this.at] ?? 0);
       this.at += 1;
     }
     return found;
@@ -483,13 +483,4 @@ function addRounded(column, { mixed, halves }, rounding) {
     if (halves[i] && rounding !== NEAREST && rounding !== 0 && (rounding === CEIL || mixed[i] < 0)) rounded += 1;
     column[i] += rounded;
   }
-}
-
-/** How many bytes name a number between low and high whatever follows them. */
-function lastBytes(low, high) {
-  for (let count = 1; count < 4; count++) {
-    const unit = 2 ** (32 - 8 * count);
-    if (Math.ceil(low / unit) * unit + unit - 1 <= high) return count;
-  }
-  return 4;
 }
