@@ -24,6 +24,9 @@ from wire.clock import Clock
 from wire.messages import Batch, DecodeError, Lane, Presence, Receipt, decode_frame, encode_frame
 
 _log = logging.getLogger(__name__)
+# The client calls every lost link an ERROR; ours is to reconnect, and to say so once.
+_mqtt_log = logging.getLogger(f"{__name__}.mqtt")
+_mqtt_log.setLevel(logging.CRITICAL)
 
 # Backlog batches stay small enough that live data never waits long behind one on a thin link.
 _BACKLOG_BATCH_BYTES = 64 * 1024
@@ -158,6 +161,7 @@ class Uplink:
             username=self._gateway,
             password=password,
             identifier=f"vw-{self._gateway}",
+            logger=_mqtt_log,
             tls_context=tls,
             keepalive=_KEEPALIVE_S,
             timeout=_PUBACK_TIMEOUT_S,

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if parsed.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return int(importlib.import_module(f"vitalwire.commands.{parsed.command}").run(parsed))
     except (ConfigError, UsageError) as error:

@@ -6,37 +6,66 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitalwire import demo
-from vitalwire.stage import Stage
+from vitalwire.stage import Stage, is_answering
 
-Act = Callable[[Stage], None]
+Act = Callable[[Stage], Awaitable[None]]
+
+# Long enough for the box to have several batches accepted by a broker that nobody reads from.
+_INGEST_STOPPED_S = 2.0
 
 
-def kill_edge(stage: Stage) -> None:
+async def kill_edge(stage: Stage) -> None:
     stage.parts["amb-07"].kill()
 
 
-def kill_cloud(stage: Stage) -> None:
+async def kill_cloud(stage: Stage) -> None:
     stage.parts["cloud"].kill()
 
 
-def kill_broker(stage: Stage) -> None:
-    os.kill(stage.broker_pid(), signal.SIGKILL)
+async def kill_broker(stage: Stage) -> None:
+    os.kill(await _broker_pid(stage), signal.SIGKILL)
 
 
-KILLS: dict[str, Act] = {"edge": kill_edge, "cloud": kill_cloud, "broker": kill_broker}
+async def cloud_and_buffer_are_lost(stage: Stage) -> None:
+    """The broker acknowledges what nobody has stored yet, then it, its disk and the cloud's memory are gone."""
+    await is_answering(stage.url, stage.parts["cloud"])
+    cloud = stage.parts["cloud"].process
+    assert cloud is not None
+    pid = await _broker_pid(stage)
+    cloud.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(_INGEST_STOPPED_S)
+    os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(stage.cloud_state / "broker")
+    cloud.kill()
+
+
+async def _broker_pid(stage: Stage) -> int:
+    """The broker's pid, once there is one again."""
+    while True:
+        try:
+            pid = stage.broker_pid()
+            os.kill(pid, 0)
+        except (FileNotFoundError, ValueError, ProcessLookupError):
+            await asyncio.sleep(0.1)
+        else:
+            return pid
+
+
+KILLS: tuple[Act, ...] = (kill_edge, kill_cloud, kill_broker, cloud_and_buffer_are_lost)
 
 
 def random_schedule(seed: int, for_s: float, kills: int) -> list[tuple[float, Act]]:
     """Kills at random instants, the last early enough to come back within the scene; the same seed, the same kills."""
     chance = random.Random(seed)
     return sorted(
-        ((chance.uniform(2, for_s - 2), chance.choice(list(KILLS.values()))) for _ in range(kills)),
+        ((chance.uniform(2, for_s - 2), chance.choice(KILLS)) for _ in range(kills)),
         key=lambda step: step[0],
     )
 
@@ -73,4 +102,4 @@ async def _kill(stage: Stage, schedule: Sequence[tuple[float, Act]]) -> None:
     for at_s, act in schedule:
         await asyncio.sleep(at_s - passed_s)
         passed_s = at_s
-        act(stage)
+        await act(stage)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sys
+from pathlib import Path
+from typing import Any
 
 from vitalwire.__main__ import main
+
+_CRASH_AT = 5
 
 
 def skip_receipt_check() -> None:
@@ -29,22 +36,24 @@ def forget_transfers() -> None:
     from edge.spool import Spool
 
     Spool.knows_transfer = lambda self, lane, key: False  # type: ignore[method-assign]
+    crash_before_answer()
 
 
-def acknowledge_before_disk() -> None:
-    """Answers the device as soon as its readings are in memory."""
-    import asyncio
-
+def crash_before_answer() -> None:
+    """No mutant: kill -9 at the worst instant, once, when a transfer is on disk and its device does not know it."""
     from edge.outbox import Outbox
 
     append = Outbox.append
-    under_way: set[asyncio.Future[None]] = set()
+    crashed = Path(sys.argv[sys.argv.index("-c") + 1]).with_suffix(".crashed")
+    transfers = itertools.count()
 
-    async def hasty(self: Outbox, *arguments: object, **options: object) -> None:
-        task = asyncio.ensure_future(append(self, *arguments, **options))  # type: ignore[arg-type]
-        under_way.add(task)
+    async def fatal(self: Outbox, *arguments: Any, transfer: str | None = None, **options: Any) -> None:
+        await append(self, *arguments, transfer=transfer, **options)
+        if transfer is not None and next(transfers) == _CRASH_AT and not crashed.exists():
+            crashed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    Outbox.append = hasty  # type: ignore[method-assign]
+    Outbox.append = fatal  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
