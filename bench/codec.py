@@ -23,7 +23,7 @@ from wire.waveform import decode, encode
 BLOCK_S = 0.5  # what the edge sends
 BLOCKS_S = (0.25, 0.5, 1.0, 2.0)
 # Block lengths are compared on records spread evenly over the folder: all would take minutes and say the same.
-BY_BLOCK_RECORDS = 25
+BY_BLOCK_RECORDS = 12
 # A long record (MIT-BIH is half an hour) is measured by its beginning.
 RECORD_S = 60.0
 START_US = 1_795_000_000_000_000
