@@ -39,6 +39,7 @@ class DeviceSession:
         self._clock = clock
         self._session_id = session_id
         self._origin = device.origin
+        self._turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
         self._last_heard_mono_us = clock.monotonic_us()
 
     @property
@@ -99,11 +100,13 @@ class DeviceSession:
         if transfer.simulated and self._origin is not Origin.DEMO:
             _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
             self._origin = Origin.DEMO  # never back: simulated is never a patient
-        output = self._pipeline.process(transfer.readings, arrival_us)
-        if not self.is_connected:
-            self.is_connected = True
-            output.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
-        await self._store(output, transfer.key)
+        async with self._turn:
+            # Encoding twelve leads takes longer than the event loop may wait.
+            output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us)
+            if not self.is_connected:
+                self.is_connected = True
+                output.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
+            await self._store(output, transfer.key)
 
     async def _store(self, output: Output, key: str | None = None) -> None:
         if output.bodies:
@@ -120,7 +123,8 @@ class DeviceSession:
             await asyncio.sleep(1.0)
             silent_us = self._clock.monotonic_us() - self._last_heard_mono_us
             if silent_us >= SILENCE_ALARM_S * MICROSECONDS:
-                await self._store(self._pipeline.silent(self._clock.now_us()))
+                async with self._turn:
+                    await self._store(self._pipeline.silent(self._clock.now_us()))
 
 
 def open_link(device: Device, clock: Clock) -> AbstractAsyncContextManager[Any]:
