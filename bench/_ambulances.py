@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import binascii
 import struct
 import sys
 import tempfile
@@ -30,7 +31,6 @@ from wire.vocabulary import TWELVE_LEADS, Metric
 STAMP = struct.Struct("<q")  # a bare frame starts with the time it was sent
 _RATE_HZ = 500
 _PERIOD_S = 0.5
-_BLOCKS_AHEAD = 240  # two minutes, encoded before the first is sent
 
 
 def gateway_id(number: int) -> str:
@@ -66,16 +66,23 @@ def _samples() -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
 
 
 class _Template:
-    """A block encoded once; each next one differs in its place and time alone."""
+    """A block encoded once; each next one differs in its place and time alone (docs/wire.md, wide header)."""
+
+    _PLACE = struct.Struct("<Qq")
+    _PLACE_AT = 15
 
     def __init__(self) -> None:
-        self.samples = _samples()
+        samples = _samples()
+        scale, offset = (0.001,) * 12, (0.0,) * 12
+        block = SampleBlock("ecg", TWELVE_LEADS, samples, _RATE_HZ, scale, offset, 1 << 40, 0)
+        self.sample_count = len(samples)
+        self._data = bytearray(waveform.encode(block))
 
     def block(self, first_index: int, start_us: int) -> WaveformBlock:
         """The block as the pipeline would hand it over."""
-        scale, offset = (0.001,) * 12, (0.0,) * 12
-        block = SampleBlock("ecg", TWELVE_LEADS, self.samples, _RATE_HZ, scale, offset, first_index, start_us)
-        return WaveformBlock("ecg", waveform.encode(block))
+        self._PLACE.pack_into(self._data, self._PLACE_AT, (1 << 40) + first_index, start_us)
+        self._data[-2:] = binascii.crc_hqx(self._data[:-2], 0xFFFF).to_bytes(2, "little")
+        return WaveformBlock("ecg", bytes(self._data))
 
 
 async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, template: _Template) -> None:
@@ -114,7 +121,7 @@ async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, templ
         await asyncio.sleep(due_s - loop.time())
         now_us = clock.now_us()
         # Stamped so that the last sample is "now": the screen's delay is then the way's alone.
-        block = template.block(count * len(template.samples), now_us - round(_PERIOD_S * MICROSECONDS))
+        block = template.block(count * template.sample_count, now_us - round(_PERIOD_S * MICROSECONDS))
         count += 1
         await outbox.append(source, [block])
         if count % 2 == 0:

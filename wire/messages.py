@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -98,7 +97,9 @@ EPOCH_BYTES = 16
 _encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _body_decoder: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
-_compressor = zstandard.ZstdCompressor(level=3)
+# Beside its own errors msgspec lets these out, for text that is not UTF-8 and for arrays nested without end.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_ZSTD_LEVEL = 3
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
@@ -115,7 +116,7 @@ def decode_record(raw: bytes | memoryview) -> Record:
     """Reads the envelope of one record, leaving its body raw. Raises DecodeError."""
     try:
         return _record_decoder.decode(raw)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"record: {error}", bytes(raw)) from error
 
 
@@ -123,7 +124,7 @@ def decode_body(raw: bytes | memoryview) -> Body:
     """Reads the body of a record. Raises DecodeError for a kind or value this version does not know."""
     try:
         return _body_decoder.decode(raw)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"body: {error}", bytes(raw)) from error
 
 
@@ -131,7 +132,7 @@ def encode_frame(message: msgspec.Struct, *, compress: bool = False) -> bytes:
     """One message as bytes: version, packing, MessagePack."""
     payload = _encoder.encode(message)
     if compress:
-        packed = _compressor.compress(payload)
+        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(payload)
         if len(packed) < len(payload):
             return bytes((_FRAME_VERSION, _ZSTD)) + packed
     return bytes((_FRAME_VERSION, _PLAIN)) + payload
@@ -148,7 +149,7 @@ def decode_frame(frame: bytes, kind: type[Message]) -> Message:
         raise DecodeError("frame: unknown packing", frame)
     try:
         message = msgspec.msgpack.decode(payload, type=kind)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"{kind.__name__}: {error}", frame) from error
     if isinstance(message, Batch | Receipt) and len(message.epoch) != EPOCH_BYTES:
         raise DecodeError(f"epoch of {len(message.epoch)} bytes, {EPOCH_BYTES} expected", frame)
@@ -163,8 +164,3 @@ def _unfold(frame: bytes) -> bytes:
         return zstandard.ZstdDecompressor().decompress(frame[2:], max_output_size=MAX_UNFOLDED_BYTES)
     except zstandard.ZstdError as error:
         raise DecodeError(f"compressed frame: {error}", frame) from error
-
-
-def split_records(raw: Sequence[msgspec.Raw]) -> list[bytes]:
-    """The records of a batch as separate byte strings."""
-    return [bytes(record) for record in raw]

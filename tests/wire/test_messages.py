@@ -167,7 +167,6 @@ def test_random_bytes_raise_only_decode_errors(raw: bytes) -> None:
 RECORD_HEAD = msgspec.msgpack.encode(["d", "s", 0, b"", 5])[1:]
 
 
-@pytest.mark.xfail(reason="wire/messages.py lets UnicodeDecodeError and RecursionError out", strict=False)
 @pytest.mark.parametrize(
     "raw",
     [
