@@ -46,15 +46,15 @@ class RunSet:
         self._lasts[low:high] = [last]
         return new
 
-    def remove(self, first: int, last: int) -> int:
-        """Takes [first, last] out; returns how many integers left the set."""
+    def remove(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Takes [first, last] out; returns the runs of it that were in the set."""
         low = bisect_left(self._lasts, first)
         high = low
         kept: list[tuple[int, int]] = []
-        removed = 0
+        removed: list[tuple[int, int]] = []
         while high < len(self._firsts) and self._firsts[high] <= last:
             run_first, run_last = self._firsts[high], self._lasts[high]
-            removed += min(run_last, last) - max(run_first, first) + 1
+            removed.append((max(run_first, first), min(run_last, last)))
             if run_first < first:
                 kept.append((run_first, first - 1))
             if run_last > last:

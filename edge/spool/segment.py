@@ -134,17 +134,17 @@ class Segment:
         """Whether any record of the run is in this segment."""
         return epoch in self._held and self._held[epoch].intersects(first_seq, last_seq)
 
-    def receipted(self, epoch: bytes, first_seq: int, last_seq: int) -> int:
-        """Takes a receipted run out of what is pending; returns how many records it settled here."""
-        settled = self._settle(epoch, first_seq, last_seq)
-        if settled:
-            self._unflushed.append((epoch, first_seq, last_seq))
-        return settled
+    def receipted(self, epoch: bytes, first_seq: int, last_seq: int) -> None:
+        """Takes a receipted run out of what is pending.
 
-    def _settle(self, epoch: bytes, first_seq: int, last_seq: int) -> int:
+        Only what is held is noted: a receipt that claims more must not settle records yet to come.
+        """
+        self._unflushed += [(epoch, first, last) for first, last in self._settle(epoch, first_seq, last_seq)]
+
+    def _settle(self, epoch: bytes, first_seq: int, last_seq: int) -> list[tuple[int, int]]:
         runs = self.pending.get(epoch)
         if runs is None:
-            return 0
+            return []
         settled = runs.remove(first_seq, last_seq)
         if not runs:
             del self.pending[epoch]

@@ -14,7 +14,7 @@ from wire.configuration import ConfigError
 async def test_first_light_plays_and_ends_with_everything_answered(tmp_path: Path) -> None:
     clock = SelfMovingClock()
     async with receiving() as receiver:
-        where = Surroundings(None, tmp_path, f"127.0.0.1:{receiver.port}", clock, clock.sleep)
+        where = Surroundings(None, tmp_path, f"127.0.0.1:{receiver.port}", "127.0.0.1:0", clock, clock.sleep)
         ended = await scene.run_scene(scene.load_scene("first_light"), where, asyncio.Event(), 12)
     truth = Truth.read_scene(tmp_path)
     assert list(truth) == list(ended) == ["monitor-amb-07"]
@@ -26,7 +26,7 @@ async def test_first_light_plays_and_ends_with_everything_answered(tmp_path: Pat
 async def test_stop_ends_a_scene_without_a_limit(tmp_path: Path) -> None:
     clock, stop = SelfMovingClock(), asyncio.Event()
     async with receiving() as receiver:
-        where = Surroundings(None, tmp_path, f"127.0.0.1:{receiver.port}", clock, clock.sleep)
+        where = Surroundings(None, tmp_path, f"127.0.0.1:{receiver.port}", "127.0.0.1:0", clock, clock.sleep)
 
         def answer_and_stop(_id: str, _times: int) -> str:
             if len(receiver.messages) == 4:
