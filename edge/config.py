@@ -106,7 +106,7 @@ def read(path: Path) -> Resolved:
 def _resolve(device: DeviceConfig, where: str) -> Device:
     try:
         driver = catalog.find(device.driver)
-    except LookupError as error:
+    except catalog.UnknownDriverError as error:
         raise ConfigError(f"{where}.driver: {error.args[0]}") from None
     link = convert(device.link, _link_options(driver.link), where=f"{where}.link")
     options = convert(device.options, driver.options, where=f"{where}.options")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -10,6 +12,8 @@ from wire.clock import ClockState
 # pytest's own limit stands over each test; a busy machine is no failure of the property.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+ROOT = Path(__file__).parent.parent
 
 START_US = 1_795_000_000_000_000
 

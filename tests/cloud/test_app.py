@@ -14,11 +14,11 @@ import msgspec
 import orjson
 import pytest
 import websockets
-from cloud_frames import frame, gateway_client, heart_rate, record, wave
 from websockets.asyncio.client import ClientConnection, connect
 
 from cloud.app import run
 from cloud.config import AccessConfig, AccessMode, CloudConfig
+from tests.cloud.cloud_frames import frame, gateway_client, heart_rate, record, wave
 from wire import topics
 from wire.clock import SystemClock
 from wire.messages import Lane, Presence, encode_frame

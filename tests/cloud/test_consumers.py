@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from cloud_frames import NOW_US, FakeClock, frame, record
 
 from cloud.consumers import Consumer, boards_consumer
 from cloud.counters import Counters
@@ -16,6 +15,7 @@ from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoredEntry, StoreReader
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record
 from wire.readings import (
     Alert,
     AlertKind,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
-from cloud_frames import NOW_US, FakeClock, frame, record, wave
 from numpy.typing import NDArray
 
 from cloud.consumers import boards_consumer
@@ -17,6 +16,7 @@ from cloud.export import adc_gain, export_wfdb
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader, UnknownSession
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record, wave
 from wire.messages import Lane
 from wire.readings import SampleBlock, SessionEvent, SessionKind, SessionPhase
 

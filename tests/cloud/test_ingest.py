@@ -12,7 +12,6 @@ import aiomqtt
 import nats.js.errors
 import pytest
 import sqlalchemy as sa
-from cloud_frames import FakeClock, frame, gateway_client, heart_rate
 
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
@@ -23,6 +22,7 @@ from cloud.ingest import Ingest
 from cloud.store import schema
 from cloud.store.append import Appender
 from cloud.store.database import Database
+from tests.cloud.cloud_frames import FakeClock, frame, gateway_client, heart_rate
 from wire import topics
 from wire.messages import Lane, Receipt, decode_frame
 

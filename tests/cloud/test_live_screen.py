@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
-
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.live_screen import Frame, LiveScreen
 from cloud.store.reader import StoredSession
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.messages import Lane, Presence, encode_frame
 from wire.readings import Status
 

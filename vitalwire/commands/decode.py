@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         driver = catalog.find(arguments.driver)
         packet = bytes.fromhex(arguments.hex)
-    except LookupError as error:
+    except catalog.UnknownDriverError as error:
         raise UsageError(str(error.args[0])) from None
     except ValueError:
         raise UsageError(f"HEX: {arguments.hex[:40]!r} is not pairs of 0-9 and a-f") from None

@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
-from cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
@@ -24,6 +23,7 @@ from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.configuration import ConfigError
 from wire.messages import Lane
 from wire.readings import SessionEvent, SessionKind, SessionPhase

@@ -15,12 +15,12 @@ from pathlib import Path
 import aiomqtt
 import msgspec
 import pytest
-from cloud_frames import gateway_client
 
 from cloud.bus.broker import Broker, BrokerUnavailable
 from cloud.bus.broker_config import broker_config, password_path
 from cloud.bus.jetstream import connect_bare
 from cloud.config import CloudConfig, TlsConfig
+from tests.cloud.cloud_frames import gateway_client
 from wire import topics
 from wire.messages import Lane
 

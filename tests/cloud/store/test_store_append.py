@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import sqlalchemy as sa
-from cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
 
 from cloud.store import schema
 from cloud.store.append import Appended, Appender, Incoming
 from cloud.store.database import Database
+from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
 from wire.clock import ClockAnchor
 from wire.messages import Lane, encode_frame
 from wire.readings import DeviceEvent, EventKind, Numeric

@@ -1,0 +1,126 @@
+"""Every command as a user calls it: exit codes, and one clear sentence for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vitalwire.__main__ import main
+
+# The first command of a run imports the whole house, wfdb and pandas included.
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_devices_lists_the_catalogue_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"name", "kind", "provides", "tried_on_hardware"} <= set(rows[0])
+    assert {"ble.heart_rate", "network.hl7_monitor"} <= {row["name"] for row in rows}
+
+
+def test_decode_prints_readings_and_rejects_with_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", "ble.heart_rate", "0048"]) == 0
+    readings = json.loads(capsys.readouterr().out)
+    assert ("heart_rate", 72) in {(reading.get("metric"), reading.get("value")) for reading in readings}
+    assert main(["decode", "ble.heart_rate", "00"]) == 1
+    assert "rejects it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [["decode", "ble.nonsense", "00"], ["decode", "ble.heart_rate", "xyz"]])
+def test_decode_called_wrongly_exits_2(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(call) == 2
+    assert capsys.readouterr().err.startswith("vitalwire: ")
+
+
+@pytest.mark.parametrize("name", ["edge.toml", "cloud.toml", "alarm_limits.toml"])
+def test_shipped_configurations_are_valid(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(ROOT / "configs" / name)]) == 0
+    assert "valid" in capsys.readouterr().out
+
+
+WRONG = [
+    ('gateway = "a"\ngatewai = "b"', ["gatewai", "allowed here"]),
+    ('gateway = "A B"', ["a-z, 0-9"]),
+    ('gateway = "a"\n[spool]\nsegment_mib = "32"', ["spool.segment_mib", "int"]),
+    ('gateway = "a"\n[session]\nkind = "flight"', ["session.kind", "visit, mission, home"]),
+    ('gateway = "a"\n[[device]]\nid = "m"\ndriver = "network.nothing"', ["device[0].driver", "network.hl7_monitor"]),
+    (
+        'gateway = "a"\n[[device]]\nid = "m"\ndriver = "network.hl7_monitor"\nlink = { port = 1 }',
+        ["device[0].link", "listen"],
+    ),
+    ('gateway = "a"\n[uplink]\nendpoints = ["mqtt://example.org"]', ["mqtts"]),
+    ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
+    ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),
+    ('[access]\nmode = "token"', ["tokens_file"]),
+    ('[access]\nmode = "demo"\n[api]\nlisten = "0.0.0.0:80"', ["tls.cert_file"]),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG)
+def test_wrong_configuration_is_one_sentence_and_exit_2(
+    text: str, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    assert main(["check", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for words in [*said, "wrong.toml" if "nowhere.toml" not in said else "nowhere.toml"]:
+        assert words in message
+
+
+def test_port_in_use_is_named_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "edge.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        path.write_text(
+            f'gateway = "a"\nstate_dir = "{tmp_path / "state"}"\n'
+            f'[[device]]\nid = "m"\ndriver = "network.hl7_monitor"\nlink = {{ listen = "{listen}" }}'
+        )
+        assert main(["edge", "-c", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert "device[0].link.listen" in message
+    assert listen in message
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["demo", "--record", "nowhere/r1"], "nowhere/r1"),
+        (["demo", "--scene", "nowhere"], "nowhere"),
+        (["demo", "--report", "no/such/folder/r.json"], "no/such/folder"),
+        (["demo", "--port", "99999"], "99999"),
+        (["export", "s1", "--wfdb", "out", "--store", "nowhere.sqlite"], "nowhere.sqlite"),
+        (["scan", "--adapter", "dial-up"], "dial-up"),
+        (["sim", "first_light", "--monitor", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence_with_exit_2(
+    call: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITALWIRE_HOME", str(tmp_path / "home"))
+    assert main(call) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.strip().count("\n") == 0
+
+
+def test_demo_does_not_empty_a_folder_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main(["demo", "--port", "0", "--state", str(tmp_path)]) == 2
+    assert "not an earlier demo" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_doctor_names_a_broker_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    path = tmp_path / "edge.toml"
+    path.write_text(f'gateway = "a"\n[uplink]\nendpoints = ["mqtt://127.0.0.1:{port}"]')
+    assert main(["doctor", "-c", str(path)]) == 1
+    assert f"BAD   broker: mqtt://127.0.0.1:{port}" in capsys.readouterr().out
