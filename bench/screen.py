@@ -208,18 +208,29 @@ class LiveFeed:
         self._thread = threading.Thread(target=self._serve, name="live-feed", daemon=True)
 
     def __enter__(self) -> Self:
-        """Returns once the port answers."""
+        """Starts it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops it."""
+        self.stop()
+
+    def start(self) -> None:
+        """Returns once the port answers; does nothing when it already does."""
+        if self._thread.is_alive():
+            return
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
                 raise RuntimeError("the feed did not start")
             threading.Event().wait(0.01)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         """Stops the server and its thread."""
         self._server.should_exit = True
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     @property
     def url(self) -> str:

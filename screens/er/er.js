@@ -7,7 +7,6 @@ import { patientSilence } from "../parts/silence.js";
 import { Store } from "../parts/store.js";
 import { both, startLanguage, t } from "../parts/strings.js";
 import { ageText, clockText } from "../parts/time_text.js";
-import { decodeBlock } from "../parts/waveform.js";
 import { Cards } from "./cards.js";
 import { FrameMeter } from "./frame_meter.js";
 import { Settings } from "./settings.js";
@@ -24,7 +23,7 @@ const query = new URLSearchParams(location.search);
 const chosen = { selected: query.get("session"), wall: query.get("view") === "wall", pinned: new Set(), unpinned: new Set() };
 const link = new LiveLink(`${location.origin.replace(/^http/, "ws")}/api/v1/live`, {
   onMessage: (message, nowMs) => store.apply(message, nowMs),
-  onFrame: (frame, nowMs) => store.applyBlock(frame, decodeBlock(frame.block), nowMs),
+  onBlock: (frame, block) => store.applyBlock(frame, block, frame.heardMs),
 });
 let view = null;
 let refreshedMs = -Infinity;

@@ -42,7 +42,13 @@ export class PatientPanel {
       this.eventsTitle = el("h3", {}, t("events_list"));
       this.side.append(el("div", { class: "quiet" }, this.clearedTitle, this.cleared, this.eventsTitle, this.events));
     }
-    this.watermark = el("div", { class: "watermark", hidden: true });
+    // Over the waves the sheet itself carries the watermark (parts/paper.js); here it lies over all the rest.
+    this.watermark = el(
+      "div",
+      { class: "watermark", hidden: true },
+      el("div", { class: "watermark-ink on-head" }),
+      el("div", { class: "watermark-ink on-side" }),
+    );
     this.node = el(
       "article",
       { class: compact ? "panel compact" : "panel", "data-testid": "patient-panel", "data-session": patient.session.session_id },
@@ -71,6 +77,7 @@ export class PatientPanel {
     this.#refreshHead(active, link, nowMs);
     for (const view of this.views) {
       view.showSilence(streamSilence(store, patient, view.stream, link, nowMs), nowUs);
+      view.showOrigin(patient.session.origin);
       view.showLeadsOff(view.stream.kind === "ecg" ? patient.leadsOff : new Set());
     }
     this.numerics.update(patient, active, store.vocabulary, nowUs);

@@ -7,6 +7,8 @@ import { Sweep } from "../parts/sweep.js";
 import { ageText, clockText } from "../parts/time_text.js";
 
 const COLOURS = { ecg: "#4dff9a", pleth: "#6cc7ff" };
+// The same words and colours as parts/demo.svg and parts/test.svg.
+const WATERMARKS = { 1: { words: "TEST 测试", colour: "#6cc7ff" }, 2: { words: "DEMO 演示", colour: "#ffb454" } };
 const OTHER_COLOUR = "#f2dca0";
 
 export class StreamView {
@@ -58,6 +60,11 @@ export class StreamView {
 
   showLeadsOff(leadsOff) {
     this.sweep.setWarnings((lead) => (leadsOff.has(lead) || leadsOff.has("*") ? t("lead_off") : ""));
+  }
+
+  showOrigin(origin) {
+    const dpr = window.devicePixelRatio || 1;
+    this.sweep.setWatermark(origin === 0 ? null : { ...WATERMARKS[origin], dpr });
   }
 
   showSilence(silence, nowUs) {

@@ -29,10 +29,12 @@ export const backOffMs = (attempt, random = Math.random) =>
   random() * Math.min(BACK_OFF_MAX_MS, BACK_OFF_MS * 2 ** attempt);
 
 export class LiveLink {
-  constructor(url, { onMessage, onFrame }) {
+  constructor(url, { onMessage, onBlock }) {
     this.url = url;
     this.onMessage = onMessage;
-    this.onFrame = onFrame;
+    this.onBlock = onBlock;
+    this.worker = new Worker(new URL("./decode_worker.js", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.#decoded(data);
     this.socket = null;
     this.attempt = 0;
     this.heardMs = null; // page clock of the last word from the server
@@ -75,13 +77,23 @@ export class LiveLink {
       return;
     }
     try {
-      this.onFrame(parseFrame(data), nowMs);
+      const { block, ...address } = parseFrame(data);
+      this.worker.postMessage({ frame: { ...address, heardMs: nowMs }, bytes: block }, [data]);
     } catch (error) {
-      // One bad block must not stop the ward; it stays a visible hole and a count.
-      if (!(error instanceof RangeError || error instanceof Error)) throw error;
-      this.badFrames += 1;
-      if (this.badFrames === 1) console.error("bad waveform frame", error);
+      if (!(error instanceof RangeError)) throw error;
+      this.#badFrame(error);
     }
+  }
+
+  #decoded({ frame, block, error }) {
+    if (error) this.#badFrame(error);
+    else this.onBlock(frame, block);
+  }
+
+  /** One bad block must not stop the ward; it stays a visible hole and a count. */
+  #badFrame(error) {
+    this.badFrames += 1;
+    if (this.badFrames === 1) console.error("bad waveform frame", error);
   }
 
   #lost(socket) {

@@ -14,6 +14,7 @@ export class Sweep {
     this.strips = [];
     this.pens = [];
     this.frozen = false;
+    this.watermark = null; // {words, colour, dpr}: what parts/paper.js writes across the sheet
   }
 
   /** looks: one for each strip (parts/paper.js); strips with the same left edge and width share a pen. */
@@ -45,6 +46,12 @@ export class Sweep {
     this.invalidate();
   }
 
+  setWatermark(watermark) {
+    if (this.watermark?.words === watermark?.words) return;
+    this.watermark = watermark;
+    this.repaper = true;
+  }
+
   /** warningOf(lead) → text beside the lead's name, or "". */
   setWarnings(warningOf) {
     for (const { look } of this.strips) {
@@ -74,15 +81,13 @@ export class Sweep {
   #advance(pen, to, nowMs) {
     // Only whole columns: each is painted once and for all, with every sample that belongs to it.
     const column = Math.max(0, Math.floor((to - 1) * this.step));
+    for (const strip of pen.strips) strip.count(to, nowMs);
     let from = pen.at;
     if (from === null || column < from || column - from > pen.span - this.bar) from = this.#startOver(pen, column);
     if (column <= from) return;
     this.#erase(pen, column);
     const axis = { step: this.step, span: pen.span, frozen: this.frozen };
-    for (const strip of pen.strips) {
-      strip.trace(this.g, from, column, axis);
-      strip.count(to, nowMs);
-    }
+    for (const strip of pen.strips) strip.trace(this.g, from, column, axis);
     pen.at = column;
   }
 
@@ -112,7 +117,8 @@ export class Sweep {
   #paintPaper() {
     this.repaper = false;
     this.paper?.close();
-    this.paper = paintPaper(this.canvas.width, this.canvas.height, this.strips.map(({ look }) => look));
+    const looks = this.strips.map(({ look }) => look);
+    this.paper = paintPaper(this.canvas.width, this.canvas.height, looks, this.watermark);
     this.g.drawImage(this.paper, 0, 0);
     this.invalidate();
   }
