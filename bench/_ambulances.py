@@ -65,7 +65,7 @@ def _samples() -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
     return leads.astype(np.int32)
 
 
-class _Template:
+class Template:
     """A block encoded once; each next one differs in its place and time alone (docs/wire.md, wide header)."""
 
     _PLACE = struct.Struct("<Qq")
@@ -85,7 +85,7 @@ class _Template:
         return WaveformBlock("ecg", bytes(self._data))
 
 
-async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, template: _Template) -> None:
+async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, template: Template) -> None:
     """One spool → uplink path sending a block every half second and a numeric every second."""
     gateway = gateway_id(number)
     spool = Spool(folder / gateway, SpoolConfig(reserve_mib=0))
@@ -112,7 +112,7 @@ async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, tem
         await spool.close()
 
 
-async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, template: _Template) -> None:
+async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, template: Template) -> None:
     loop = asyncio.get_running_loop()
     due_s = loop.time() + number % 50 * _PERIOD_S / 50  # ambulances do not tick together
     count = 0
@@ -128,7 +128,7 @@ async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, templ
             await outbox.append(source, [Numeric(Metric.HEART_RATE, 80, now_us)])
 
 
-async def _bare_client(config: CloudConfig, number: int, clock: Clock, template: _Template) -> None:
+async def _bare_client(config: CloudConfig, number: int, clock: Clock, template: Template) -> None:
     """A plain MQTT client sending frames of the same size at the same rate."""
     gateway = gateway_id(number)
     host, _, port = config.broker.mqtt_listen.rpartition(":")
@@ -144,7 +144,7 @@ async def _bare_client(config: CloudConfig, number: int, clock: Clock, template:
 
 
 async def _main(mode: str, config_path: str, first: int, end: int) -> None:
-    config, clock, template = load(Path(config_path), CloudConfig), SystemClock(), _Template()
+    config, clock, template = load(Path(config_path), CloudConfig), SystemClock(), Template()
     with tempfile.TemporaryDirectory() as folder:
         async with asyncio.TaskGroup() as tasks:
             for number in range(first, end):
