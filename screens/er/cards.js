@@ -59,8 +59,9 @@ export class Cards {
     setText(card.kind, isEnded(patient) ? t("ended") : t(session.kind));
     setText(card.origin, originName(session.origin));
     setHidden(card.origin, session.origin === 0);
-    setText(card.gateway, gatewayWords(gateway));
-    setAttribute(card.gateway, "data-online", gateway ? String(gateway.online) : "unknown");
+    const presence = gatewayWords(gateway, link.dead);
+    setText(card.gateway, presence.words);
+    setAttribute(card.gateway, "data-online", presence.state);
     const { words, level } = freshness(newestAgeMs(store, patient, nowMs), link.dead);
     setText(card.age, words);
     setAttribute(card.age, "data-level", level);

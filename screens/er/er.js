@@ -94,6 +94,7 @@ function ownAlarms(patient, linkState, nowMs) {
         algorithm: t("this_screen"),
         version: "",
       },
+      own: true,
       note: [title, t(reason), age].filter(Boolean).join(" · "),
     },
   ];
@@ -122,7 +123,8 @@ function refresh(nowMs) {
   const alarmsOf = (id) => alarms.filter(({ sessionId }) => sessionId === id).map(({ alert }) => alert);
   view.toolbar.update({ wall: chosen.wall, autoSignIn: Boolean(store.hello?.auto_sign_in), nowUs });
   view.cards.update(store, alarmsOf, chosen, linkState, nowMs);
-  view.alarms.update(alarms, store.vocabulary);
+  // Behind a dead link every patient is without data: the banner says it once, for all.
+  view.alarms.update(linkState.dead ? alarms.filter(({ own }) => !own) : alarms, store.vocabulary);
   setHidden(view.dead, !linkState.dead);
   const deadAge = ageText(linkState.silentMs);
   setText(view.deadSince, t("since", { time: clockText(nowUs - linkState.silentMs * 1000), age: deadAge }));

@@ -46,8 +46,7 @@ export class PatientPanel {
     this.watermark = el(
       "div",
       { class: "watermark", hidden: true },
-      el("div", { class: "watermark-ink on-head" }),
-      el("div", { class: "watermark-ink on-side" }),
+      el("div", { class: "watermark-ink" }),
     );
     this.node = el(
       "article",
@@ -112,8 +111,9 @@ export class PatientPanel {
     setText(head.kind, isEnded(patient) ? t("ended") : t(session.kind));
     setText(head.origin, originName(session.origin));
     setHidden(head.origin, session.origin === 0);
-    setText(head.gateway, gatewayWords(gateway));
-    setAttribute(head.gateway, "data-online", gateway ? String(gateway.online) : "unknown");
+    const presence = gatewayWords(gateway, link.dead);
+    setText(head.gateway, presence.words);
+    setAttribute(head.gateway, "data-online", presence.state);
     const { words, level } = freshness(newestAgeMs(store, patient, nowMs), link.dead);
     setText(head.age, `${t("age")} ${words}`);
     setAttribute(head.age, "data-level", level);

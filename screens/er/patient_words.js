@@ -8,9 +8,10 @@ const LATE_MS = 10_000;
 
 export const originName = (origin) => (origin === 0 ? "" : t(origin === 1 ? "test" : "demo"));
 
-export function gatewayWords(gateway) {
-  if (!gateway) return t("gateway_unknown");
-  return t(gateway.online ? "online" : "offline");
+/** What is known of a gateway; behind a dead link nothing is. state: true | false | unknown. */
+export function gatewayWords(gateway, linkDead) {
+  if (!gateway || linkDead) return { words: t("gateway_unknown"), state: "unknown" };
+  return { words: t(gateway.online ? "online" : "offline"), state: String(gateway.online) };
 }
 
 /** ageMs null: nothing came yet. level: fresh | delayed | late. */

@@ -4,8 +4,10 @@ import { el, setAttribute, setHidden, setText } from "./dom.js";
 import { t } from "./strings.js";
 import { clockText } from "./time_text.js";
 
-// What fits two rows of three on the smallest screen; the rest is one touch away.
-const SHOWN = 6;
+// Two rows: the rest is one touch away. An alarm this wide shows its condition unabridged.
+const ROWS = 2;
+const ALARM_PX = 394;
+const MARGIN_PX = 90; // the band's own, and the button for the rest
 
 export class AlarmBanner {
   constructor({ onOpen }) {
@@ -32,12 +34,13 @@ export class AlarmBanner {
   /** alarms: [{key, sessionId, label, alert}]; only active ones. */
   update(alarms, vocabulary) {
     const sorted = [...alarms].sort((a, b) => byUrgency(a.alert, b.alert));
-    const shown = this.expanded ? sorted : sorted.slice(0, SHOWN);
+    const room = ROWS * Math.max(1, Math.floor((this.node.clientWidth - MARGIN_PX) / ALARM_PX));
+    const shown = this.expanded ? sorted : sorted.slice(0, room);
     setAttribute(this.node, "aria-label", t("alarms"));
     setHidden(this.quiet, sorted.length > 0);
     setText(this.quiet, t("no_alarms"));
     const hiddenCount = sorted.length - shown.length;
-    setHidden(this.more, sorted.length <= SHOWN);
+    setHidden(this.more, sorted.length <= room);
     setText(this.more, hiddenCount ? t("more_alarms", { n: hiddenCount }) : t("fewer_alarms"));
     this.#render(shown, vocabulary);
     this.#announce(sorted, vocabulary);
@@ -74,9 +77,9 @@ export class AlarmBanner {
     const button = el(
       "button",
       { class: "alarm", type: "button", "data-testid": "alarm-banner", onclick: () => this.onOpen(sessionId) },
-      el("span", { class: "alarm-line" }, row.stars, row.words, row.delayed, row.label),
+      el("span", { class: "alarm-line" }, row.stars, row.words, row.label),
       el("span", { class: "alarm-line" }, row.evidence),
-      el("span", { class: "alarm-line" }, row.detail),
+      el("span", { class: "alarm-line" }, row.detail, row.delayed),
     );
     row.item = el("li", {}, button);
     row.button = button;

@@ -17,6 +17,8 @@ export const COLOURS = {
   other: "#c6d2d8",
 };
 
+const ON_RED = "#ffffff";
+
 export class Numerics {
   /** `compact` leaves out trends and everything beyond the standing tiles: for the wall. */
   constructor({ compact }) {
@@ -77,24 +79,32 @@ export class Numerics {
       setText(view.value, none ? ABSENT : `${text(systolic)}/${text(diastolic)}`);
       setText(view.mean, mean === null ? "" : `(${text(mean)})`);
     } else setText(view.value, text(shown.value));
-    setText(view.title, isPressure ? t(tile.key) : metricTitle(metric, vocabulary));
+    const title = isPressure ? t(tile.key) : metricTitle(metric, vocabulary);
+    setText(view.title, this.compact ? shortTitle(tile.key, title) : title);
+    setAttribute(view.title, "title", title);
     setText(view.unit, unitText(facts.unit));
     setText(view.age, ageLine(shown, metric, nowUs));
     setText(view.tag, tagLine(shown));
     setAttribute(view.node, "data-state", shown.state);
-    setAttribute(view.node, "data-alarm", Math.max(...tile.metrics.map((name) => alarmed.get(name) ?? 0)) || null);
-    this.#trend(view, tile, patient, nowUs);
+    const priority = Math.max(...tile.metrics.map((name) => alarmed.get(name) ?? 0));
+    setAttribute(view.node, "data-alarm", priority || null);
+    this.#trend(view, tile, patient, nowUs, priority === 3 ? ON_RED : COLOURS[tile.colour]);
   }
 
-  #trend(view, tile, patient, nowUs) {
+  #trend(view, tile, patient, nowUs, colour) {
     if (!view.trend) return;
     const points = patient.numerics.get(tile.metrics[0]) ?? [];
     // A pixel of the sparkline is many seconds wide: paint when a point came or the window moved visibly.
-    const stamp = `${points.length}/${points.at(-1)?.[0]}/${Math.floor(nowUs / 10e6)}/${view.trend.clientWidth}`;
+    const stamp = `${points.length}/${points.at(-1)?.[0]}/${Math.floor(nowUs / 10e6)}/${view.trend.clientWidth}/${colour}`;
     if (view.stamp === stamp) return;
     view.stamp = stamp;
-    paintTrend(view.trend, points, nowUs, { colour: COLOURS[tile.colour], episodic: isEpisodic(tile.metrics[0]) });
+    paintTrend(view.trend, points, nowUs, { colour, episodic: isEpisodic(tile.metrics[0]) });
   }
+}
+
+function shortTitle(key, title) {
+  const short = t(`short_${key}`);
+  return short.startsWith("short_") ? title : short;
 }
 
 function ageLine({ state, timeUs }, metric, nowUs) {
