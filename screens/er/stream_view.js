@@ -158,7 +158,7 @@ export class StreamView {
       for (const [side, length] of Object.entries(place)) frame.style[side] = `${length / dpr}px`;
       return frame;
     });
-    this.sheet.replaceChildren(this.canvas, ...frames);
+    this.sheet.replaceChildren(...frames, this.canvas); // the canvas last: what lies over it costs a layer
   }
 
   #caption(percent, hasUnit) {
