@@ -57,8 +57,9 @@ class Transition(msgspec.Struct, frozen=True):
     kind: AlertKind = AlertKind.PHYSIOLOGICAL
 
 
-# Readings further apart than this say nothing of the time between them: persistence starts anew.
-_HOLE_US = 15_000_000
+# Readings further apart than this say nothing of the time between them: persistence starts anew. Monitors that report
+# every 20 or 30 s must still alarm on their second reading.
+_HOLE_US = 60_000_000
 
 
 def watch(
@@ -73,8 +74,8 @@ def watch(
     for side in ("low", "high"):
         condition = f"{numeric.metric}_{side}"
         before = state.get(condition, ConditionState())
-        if numeric.time_us <= before.last_us:
-            continue  # late data never rings as if it were now
+        if numeric.time_us == before.last_us:
+            continue  # the same reading again
         after, step = _advance(limits, _Side(limit, side), before, numeric, condition)
         changed[condition] = after
         if step is not None:
@@ -108,7 +109,8 @@ def _advance(
     limits: AlarmLimits, side: _Side, before: ConditionState, numeric: Numeric, condition: str
 ) -> tuple[ConditionState, Transition | None]:
     now_us, value = numeric.time_us, numeric.value
-    has_hole = now_us - before.last_us > _HOLE_US and not METRICS[numeric.metric].episodic
+    # A clock that stepped back says as little of the time between as a hole does.
+    has_hole = not 0 < now_us - before.last_us <= _HOLE_US and not METRICS[numeric.metric].episodic
     breach = side.breached(value)
     replace = msgspec.structs.replace
     if breach is not None:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from edge.box_session import BoxSession
 from edge.config import Resolved
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
 from edge.ledger import Ledger
-from edge.outbox import Outbox, Source
+from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.spool import Chunk, Memo, Spool
 from edge.uplink import Uplink
 from wire.clock import Clock, SystemClock
 from wire.messages import Lane
-from wire.readings import Gap, GapReason, Origin, SessionEvent, SessionPhase
+from wire.readings import Gap, GapReason, Origin
 
 _log = logging.getLogger(__name__)
 
-_SESSION_MEMO = "session"
 _STORE_MEMO = "store"
 _UPKEEP_S = 2.0
 
@@ -42,7 +41,7 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
             ledger.committed(chunk)
         uplink.offer(chunk)
 
-    outbox = Outbox(spool, clock, committed)
+    outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
     uplink = Uplink(config.gateway, config.uplink, spool, clock, version=release, store_changed=store.changed)
@@ -51,44 +50,29 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
-            session_id = await _open_session(resolved, spool, outbox, clock, origin)
-            box = Source("", session_id, origin)
+            session = BoxSession(config, spool, outbox, clock)
+            await session.open(origin)
             sessions = [
                 DeviceSession(
                     device,
                     Pipeline(device.id, has_clock=device.driver.has_clock, limits=resolved.limits, saved=spool.memo),
                     outbox,
                     clock,
-                    session_id,
+                    session,
                 )
                 for device in resolved.devices
             ]
             heartbeat = Heartbeat(clock, outbox, spool, uplink, sessions, version=release, folder=folder)
-            tasks.create_task(heartbeat.run(box, config.heartbeat_s, store.memos), name="heartbeat")
-            tasks.create_task(_upkeep(spool, outbox, clock, box), name="upkeep")
-            for session in sessions:
-                tasks.create_task(session.run(), name=f"session {session.device.id}")
+            tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
+            tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")
+            for device_session in sessions:
+                tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:
                 ready()
     finally:
         await spool.close()
         if ledger is not None:
             ledger.close()
-
-
-async def _open_session(resolved: Resolved, spool: Spool, outbox: Outbox, clock: Clock, origin: Origin) -> str:
-    """The session this box is in: the one it was in before a restart, or a new one."""
-    if (known := spool.memo(_SESSION_MEMO)) is not None:
-        return known.decode()
-    session_id = secrets.token_hex(8)
-    config = resolved.config.session
-    opened = SessionEvent(
-        session_id, config.kind, SessionPhase.OPENED, clock.now_us(), label=config.label or resolved.config.gateway
-    )
-    await outbox.append(
-        Source("", session_id, origin), [opened], memos=[Memo(Lane.URGENT, _SESSION_MEMO, session_id.encode())]
-    )
-    return session_id
 
 
 class _KnownStore:
@@ -110,10 +94,16 @@ class _KnownStore:
         return [Memo(Lane.ROUTINE, _STORE_MEMO, self._store_id)]
 
 
-async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, box: Source) -> None:
-    """Keeps the disk within its budgets: a Gap names what is given up before it goes."""
+async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
+    """Keeps the disk within its budgets: a Gap names what is given up before it goes, or found unreadable."""
+    named = 0
     while True:
         await asyncio.sleep(_UPKEEP_S)
+        unreadable = spool.quarantined()[named:]
+        named += len(unreadable)
+        broken = [Gap(GapReason.DISK, 0, clock.now_us(), lane=lane.value) for lane, _path in unreadable]
+        if broken:
+            await outbox.append(session.source, broken)
         doomed = await spool.doomed(clock.now_us())
         gaps = [
             Gap(
@@ -129,5 +119,5 @@ async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, box: Source) -> No
         ]
         if gaps:
             _log.warning("spool over budget: %d runs given up, named by gaps", len(gaps))
-            await outbox.append(box, gaps)
+            await outbox.append(session.source, gaps)
         await spool.unlink(doomed)

@@ -15,6 +15,7 @@ from clinical.alarm_limits import ALGORITHM, AlarmLimits, ConditionState, Transi
 from edge.spool import Memo
 from wire.messages import Lane
 from wire.readings import Alert, AlertKind, AlertPhase, DeviceEvent, EventKind, Evidence, Numeric, Priority
+from wire.vocabulary import METRICS
 
 MEMO_PREFIX = "alarm/"
 _TECHNICAL = "technical"
@@ -59,8 +60,10 @@ class DeviceAlarms:
         """Conditions that were raised and not cleared."""
         return {condition: state for condition, state in self._states.items() if state.alert_id}
 
-    def numeric(self, numeric: Numeric) -> Steps:
-        """What a numeric raises, escalates or clears."""
+    def numeric(self, numeric: Numeric, *, is_late: bool = False) -> Steps:
+        """What a numeric raises, escalates or clears; one that comes late does none of it."""
+        if is_late and not METRICS[numeric.metric].episodic:
+            return [], []
         changed, steps = watch(self._limits, self._states, numeric)
         version = self._limits.version
         alerts = [self._alert(step, changed, numeric.time_us, ALGORITHM, version) for step in steps]
@@ -75,6 +78,10 @@ class DeviceAlarms:
         if condition := _CLOSES.get(event.kind):
             return self.technical(condition, self._parts(condition) - parts if event.leads else set(), event.time_us)
         return [], []
+
+    def heard_leads(self, leads: tuple[str, ...], time_us: int) -> Steps:
+        """A lead that brings samples is on, also when the device's word of it was lost with a connection."""
+        return self.technical("leads_off", self._parts("leads_off") - set(leads), time_us)
 
     def _parts(self, condition: str) -> set[str]:
         return set(self._states.get(condition, ConditionState()).parts)

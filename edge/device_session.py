@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 from drivers.driver import DriverContext, LinkKind, LinkLost, Transfer
+from edge.box_session import BoxSession
 from edge.config import Device, MllpOptions
 from edge.outbox import Outbox, Source
 from edge.pipeline import Output, Pipeline
@@ -29,7 +30,7 @@ SILENCE_ALARM_S = 10.0
 class DeviceSession:
     """One configured device for the life of the agent."""
 
-    def __init__(self, device: Device, pipeline: Pipeline, outbox: Outbox, clock: Clock, session_id: str) -> None:
+    def __init__(self, device: Device, pipeline: Pipeline, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
         self.device = device
         self.context = DriverContext(clock, device.options)
         self.counts: Counter[str] = Counter()
@@ -37,8 +38,9 @@ class DeviceSession:
         self._pipeline = pipeline
         self._outbox = outbox
         self._clock = clock
-        self._session_id = session_id
-        self._origin = device.origin
+        self._session = session
+        # A session once marked stays so: after a restart its devices are not more real than it.
+        self._origin = max(device.origin, session.source.origin)
         self._turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
         self._last_heard_mono_us = clock.monotonic_us()
 
@@ -100,17 +102,21 @@ class DeviceSession:
         if transfer.simulated and self._origin is not Origin.DEMO:
             _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
             self._origin = Origin.DEMO  # never back: simulated is never a patient
+            await self._session.raise_origin(Origin.DEMO)
         async with self._turn:
-            # Encoding twelve leads takes longer than the event loop may wait.
-            output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us)
+            # What the arrival itself means is stored apart: a resend's own records may be on disk already.
+            heard = self._pipeline.heard(arrival_us)
             if not self.is_connected:
                 self.is_connected = True
-                output.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
+                heard.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
+            await self._store(heard)
+            # Encoding twelve leads takes longer than the event loop may wait.
+            output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us)
             await self._store(output, transfer.key)
 
     async def _store(self, output: Output, key: str | None = None) -> None:
         if output.bodies:
-            source = Source(self.device.id, self._session_id, self._origin)
+            source = Source(self.device.id, self._session.source.session_id, self._origin)
             await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos)
 
     async def _said_goodbye(self) -> None:

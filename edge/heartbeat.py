@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edge.box_session import BoxSession
 from edge.device_session import DeviceSession
-from edge.outbox import Outbox, Source
+from edge.outbox import Outbox
 from edge.spool import Memo, Spool
 from edge.uplink import Uplink
 from wire.clock import Clock
@@ -41,10 +42,10 @@ class Heartbeat:
         self._version = version
         self._folder = folder
 
-    async def run(self, source: Source, every_s: float, memos: Callable[[], list[Memo]]) -> None:
+    async def run(self, session: BoxSession, every_s: float, memos: Callable[[], list[Memo]]) -> None:
         """Appends a Status every `every_s` seconds, with what the agent wants remembered, until cancelled."""
         while True:
-            await self._outbox.append(source, [await self.status()], memos=memos())
+            await self._outbox.append(session.source, [await self.status()], memos=memos())
             await asyncio.sleep(every_s)
 
     async def status(self) -> Status:

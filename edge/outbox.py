@@ -53,9 +53,19 @@ def transfer_key(device_id: str, key: str) -> bytes:
 
 
 class Outbox:
-    """Accepts readings for the spool. `committed` is called with every chunk the disk has taken, in order per lane."""
+    """Accepts readings for the spool.
 
-    def __init__(self, spool: Spool, clock: Clock, committed: Callable[[Chunk], None]) -> None:
+    `committed` is called with every chunk the disk has taken, in order per lane; `from_memory` with an urgent one that
+    it would not take, and `committed` again once it did.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        committed: Callable[[Chunk], None],
+        from_memory: Callable[[Chunk], None] = lambda _chunk: None,
+    ) -> None:
         self.epoch = secrets.token_bytes(EPOCH_BYTES)
         self.accepted = 0
         self.disk_errors = 0
@@ -64,6 +74,7 @@ class Outbox:
         self._spool = spool
         self._clock = clock
         self._committed = committed
+        self._from_memory = from_memory
         self._next_seq = dict.fromkeys(Lane, 0)
         self._queues: dict[Lane, asyncio.Queue[_Waiting]] = {lane: asyncio.Queue(_WAITING_APPENDS) for lane in Lane}
         self._in_progress: dict[tuple[Lane, bytes], asyncio.Future[None]] = {}
@@ -174,19 +185,16 @@ class Outbox:
                 if lane is Lane.URGENT and not is_handed_on:
                     # An alert is sent from memory rather than not at all; the lane keeps trying to write it.
                     is_handed_on = True
-                    self._hand_on(chunks)
+                    for chunk in chunks:
+                        self._from_memory(chunk)
                 await asyncio.sleep(_DISK_RETRY_S)
                 continue
             if self.is_disk_failing:
                 _log.info("the spool writes again")
             self.is_disk_failing = False
-            if not is_handed_on:
-                self._hand_on(chunks)
+            for chunk in chunks:
+                self._committed(chunk)
             return
-
-    def _hand_on(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            self._committed(chunk)
 
 
 def _cut(records: list[bytes]) -> list[tuple[int, int]]:

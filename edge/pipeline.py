@@ -13,7 +13,7 @@ import msgspec
 
 from clinical.alarm_limits import AlarmLimits
 from edge.alerts import DeviceAlarms
-from edge.spool import Memo
+from edge.spool import MAX_CHUNK_BYTES, Memo
 from edge.timebase import DeviceOffset, observe
 from wire import waveform
 from wire.clock import MICROSECONDS
@@ -23,6 +23,10 @@ from wire.vocabulary import METRICS, Metric
 
 _OFFSET_MEMO = "offset/"
 _REPETITION_MEMO = "repetition/"
+# Data this far behind its arrival is a backlog: it never rings as if it were now (CLINICAL rules of the house).
+_LATE_US = 30 * MICROSECONDS
+# A block must fit a chunk with its envelope; a longer one is cut, since its device would resend it for ever.
+_MOST_BLOCK_BYTES = MAX_CHUNK_BYTES - 4096
 
 _encode = msgspec.msgpack.encode
 
@@ -68,14 +72,14 @@ class Pipeline:
         """The bodies of readings that arrived at `arrival_us`, in their order, alerts after what caused them."""
         output = Output()
         shift_us = self._shift(readings, arrival_us)
-        if self.alarms.active.get("no_data"):
-            self._take(output, *self.alarms.technical("no_data", set(), arrival_us))
         for reading in readings:
             match reading:
                 case Numeric():
-                    self._numeric(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us), output)
+                    placed = msgspec.structs.replace(reading, time_us=reading.time_us + shift_us)
+                    self._numeric(placed, arrival_us, output)
                 case SampleBlock():
-                    output.bodies.append(_encoded(reading._replace(start_us=reading.start_us + shift_us)))
+                    self._take(output, *self.alarms.heard_leads(reading.leads, arrival_us))
+                    output.bodies += _encoded(reading._replace(start_us=reading.start_us + shift_us))
                 case DeviceEvent():
                     event = msgspec.structs.replace(reading, time_us=reading.time_us + shift_us)
                     output.bodies.append(event)
@@ -83,6 +87,12 @@ class Pipeline:
                 case Position():
                     output.bodies.append(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us))
         self._save_offset(output)
+        return output
+
+    def heard(self, now_us: int) -> Output:
+        """The device has said something, whatever it was."""
+        output = Output()
+        self._take(output, *self.alarms.technical("no_data", set(), now_us))
         return output
 
     def silent(self, now_us: int) -> Output:
@@ -113,17 +123,20 @@ class Pipeline:
                 self._is_offset_unsaved = True
         return self._offset.offset_us if self._offset else 0
 
-    def _numeric(self, numeric: Numeric, output: Output) -> None:
+    def _numeric(self, numeric: Numeric, arrival_us: int, output: Output) -> None:
+        is_late = arrival_us - numeric.time_us > _LATE_US
         if METRICS[numeric.metric].episodic and numeric.reported_time is not None:
             said = (numeric.reported_time, numeric.value)
             if self._last_reported.get(numeric.metric) == said:
                 # Monitors repeat the last cuff reading until the next one: it is not a new measurement.
                 self.counts["repetition_dropped"] += 1
+                # Its alert may not have reached the disk with it; the alarm's own state knows whether it did.
+                self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
                 return
             self._last_reported[numeric.metric] = said
             output.memos.append(Memo(Lane.ROUTINE, self._repetition_memo(numeric.metric), _encode(said)))
         output.bodies.append(numeric)
-        self._take(output, *self.alarms.numeric(numeric))
+        self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
 
 
 def _end_us(reading: Reading) -> int:
@@ -137,5 +150,14 @@ def _is_old_news(reading: Reading) -> bool:
     return isinstance(reading, Numeric) and METRICS[reading.metric].episodic
 
 
-def _encoded(block: SampleBlock) -> WaveformBlock:
-    return WaveformBlock(block.stream, waveform.encode(block), block.acquisition, block.quality, block.quality_reason)
+def _encoded(block: SampleBlock) -> list[WaveformBlock]:
+    """The block for the wire, in as many parts as it needs."""
+    count = len(block.samples)
+    if block.samples.size <= waveform.MAX_VALUES:
+        encoded = waveform.encode(block)
+        if len(encoded) <= _MOST_BLOCK_BYTES:
+            return [WaveformBlock(block.stream, encoded, block.acquisition, block.quality, block.quality_reason)]
+    half = count // 2
+    later_us = block.start_us + round(half * MICROSECONDS / block.sample_rate_hz)
+    second = block._replace(samples=block.samples[half:], first_index=block.first_index + half, start_us=later_us)
+    return [*_encoded(block._replace(samples=block.samples[:half])), *_encoded(second)]

@@ -13,6 +13,8 @@ import msgspec
 _WINDOW_US = 60_000_000
 # Smaller changes than this are network jitter: times keep their spacing.
 _STEP_US = 20_000
+# No network delivers this much earlier than before: a fall so large counts when the next reading confirms it.
+_LEAP_US = 5_000_000
 
 
 class DeviceOffset(msgspec.Struct, frozen=True, array_like=True):
@@ -21,6 +23,7 @@ class DeviceOffset(msgspec.Struct, frozen=True, array_like=True):
     offset_us: int
     window_started_us: int
     window_smallest_us: int
+    doubted_us: int | None = None  # a much smaller difference seen once: a clock set, or one wrong time stamp
 
 
 def observe(known: DeviceOffset | None, *, reported_us: int, arrival_us: int) -> DeviceOffset:
@@ -29,6 +32,8 @@ def observe(known: DeviceOffset | None, *, reported_us: int, arrival_us: int) ->
     if known is None:
         return DeviceOffset(seen_us, arrival_us, seen_us)
     offset_us = known.offset_us
+    if seen_us < offset_us - _LEAP_US and (known.doubted_us is None or abs(seen_us - known.doubted_us) > _LEAP_US):
+        return msgspec.structs.replace(known, doubted_us=seen_us)
     if seen_us < offset_us - _STEP_US:
         offset_us = seen_us
     smallest_us = min(known.window_smallest_us, seen_us)

@@ -52,10 +52,20 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("endpoints: at least one mqtt://host:port or mqtts://host:port is needed")
         for endpoint in self.endpoints:
             url = urlsplit(endpoint)
-            if url.scheme not in ("mqtt", "mqtts") or not url.hostname:
+            if url.scheme not in ("mqtt", "mqtts") or not url.hostname or not 0 < _port(endpoint) < 65536:
                 raise ValueError(f"endpoints: {endpoint!r} is not mqtt://host:port or mqtts://host:port")
             if url.scheme == "mqtt" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
                 raise ValueError(f"endpoints: {endpoint!r}: only a loopback address may go without mqtts")
+
+
+def _port(endpoint: str) -> int:
+    """The port an endpoint names, or its scheme's own; 0 when it is none."""
+    url = urlsplit(endpoint)
+    try:
+        port = url.port
+    except ValueError:
+        return 0
+    return port or (8883 if url.scheme == "mqtts" else 1883)
 
 
 class _Lane:
@@ -83,7 +93,7 @@ class Uplink:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
-        self.last_receipt_us: int | None = None
+        self._was_connected = False
         self._gateway = gateway
         self._config = config
         self._spool = spool
@@ -108,15 +118,19 @@ class Uplink:
         """Connects and reconnects, over the endpoints in turn, until cancelled."""
         backoff = Backoff(first_s=1.0, cap_s=self._config.backoff_cap_s)
         attempt = 0
+        is_failing = False
         while True:
+            is_failing = is_failing and not self._was_connected
+            self._was_connected = False
             endpoint = self._config.endpoints[attempt % len(self._config.endpoints)]
             attempt += 1
             try:
                 await self._connected(endpoint, backoff)
             except* (aiomqtt.MqttError, TimeoutError, OSError) as group:
                 self.counts["uplink_lost"] += 1
-                if self.is_connected:
+                if self.is_connected or not is_failing:
                     _log.warning("uplink to %s lost: %s", endpoint, group.exceptions[0])
+                is_failing = True  # said once, then counted
             finally:
                 self._forget_link()
             await self._pause(backoff.next_s())
@@ -142,7 +156,7 @@ class Uplink:
         async with self._client(endpoint) as client:
             await client.subscribe(topics.receipts(self._gateway), qos=0)
             await self._announce(client)
-            self.is_connected = True
+            self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
             _log.info("uplink to %s is up", endpoint)
             async with asyncio.TaskGroup() as tasks:
@@ -157,7 +171,7 @@ class Uplink:
         last_will = Presence(online=False, version=self._version, time_us=0)
         client = aiomqtt.Client(
             url.hostname or "",
-            url.port or (8883 if tls else 1883),
+            _port(endpoint),
             username=self._gateway,
             password=password,
             identifier=f"vw-{self._gateway}",
@@ -192,7 +206,6 @@ class Uplink:
             self.counts["receipt_foreign"] += 1
             return
         self.counts["receipts"] += 1
-        self.last_receipt_us = self._clock.now_us()
         lane = self._lanes[receipt.lane]
         lane.window.receipted(*run, self._clock.monotonic_us())
         if self._store_changed(receipt.store_id):

@@ -62,6 +62,9 @@ class Spool:
         await self._in_thread(self._open)
 
     def _open(self) -> None:
+        # Readings of patients lie here: no other user of the box may look.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
         for lane in Lane:
             folder = self._folder / lane.value
             self._lanes[lane] = LaneSpool(folder, lane, segment_bytes=self._config.segment_mib * _MIB)
@@ -77,9 +80,9 @@ class Spool:
         """Whether the lane already holds the records of a device transfer."""
         return self._lanes[lane].knows_transfer(key)
 
-    def quarantined(self) -> list[Path]:
-        """Segments found corrupt when the spool was opened."""
-        return [path for lane in self._lanes.values() for path in lane.corrupt]
+    def quarantined(self) -> list[tuple[Lane, Path]]:
+        """Segments found corrupt so far, each with its lane."""
+        return [(name, path) for name, lane in self._lanes.items() for path in lane.corrupt]
 
     async def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
         """Returns when the chunks of one lane and their facts are on disk, all of them or, by

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from edge.spool.chunk import Chunk, Facts
-from edge.spool.segment import Segment, SegmentCorrupt
+from edge.spool.segment import Segment, SegmentCorrupt, files_of
+from wire.clock import EARLIEST_PLAUSIBLE_US
 from wire.messages import Lane
 from wire.runs import RunSet
 
@@ -42,8 +45,8 @@ class LaneSpool:
                 continue
             self._segments.append(segment)
             self._remember(facts)
-        if not self._segments:
-            self._segments.append(self._new_segment())
+        if not self._segments or self._segments[-1].is_sealed:
+            self._append_segment()
 
     def _remember(self, facts: Facts) -> None:
         self.memos.update(facts.memos)
@@ -53,9 +56,10 @@ class LaneSpool:
             del self._transfers[next(iter(self._transfers))]
 
     def _quarantine(self, path: Path, error: SegmentCorrupt) -> None:
-        aside = path.with_suffix(".quarantined")
-        path.rename(aside)
-        self.corrupt.append(aside)
+        for file in files_of(path):
+            if file.exists():
+                file.rename(file.with_name(file.name.replace(".sqlite", ".quarantined")))
+        self.corrupt.append(path.with_suffix(".quarantined"))
         _log.error("spool segment set aside: %s", error)
 
     def _new_segment(self) -> Segment:
@@ -74,9 +78,17 @@ class LaneSpool:
         self._remember(facts)
 
     def _roll(self) -> None:
+        """Opens the next segment; the one before is sealed, or stays open if the disk refuses even that."""
+        self._append_segment()
+        self._segments[-2].seal()
+
+    def _append_segment(self) -> None:
         fresh = self._new_segment()
-        fresh.carry(Facts(tuple(self.memos.items()), tuple(self._transfers)))
-        self._segments[-1].seal()
+        try:
+            fresh.carry(Facts(tuple(self.memos.items()), tuple(self._transfers)))
+        except BaseException:
+            fresh.unlink()
+            raise
         self._segments.append(fresh)
 
     def receipted(self, epoch: bytes, first_seq: int, last_seq: int) -> bool:
@@ -89,24 +101,42 @@ class LaneSpool:
         return ours
 
     def flush_receipts(self) -> None:
-        """Writes receipts down."""
+        """Writes receipts down; on a full disk later, since losing one is harmless."""
         for segment in self._segments:
-            segment.flush_receipts()
+            with suppress(sqlite3.OperationalError):
+                segment.flush_receipts()
 
     def backlog(self, busy: dict[bytes, RunSet], max_bytes: int) -> list[Chunk]:
         """Pending chunks not in flight that follow on each other: one batch's worth, at least one if there is any."""
         found: list[Chunk] = []
-        size = 0
-        for segment in self._segments:
-            for chunk in segment.backlog(busy):
-                follows = not found or (chunk.epoch == found[-1].epoch and chunk.first_seq == found[-1].last_seq + 1)
-                if not follows or (found and size + chunk.size > max_bytes):
+        for segment in list(self._segments):
+            try:
+                if not self._gather(segment, busy, max_bytes, found):
                     return found
-                found.append(chunk)
-                size += chunk.size
-                if found and size >= max_bytes:
-                    return found
+            except SegmentCorrupt as error:
+                self._set_aside(segment, error)
         return found
+
+    def _gather(self, segment: Segment, busy: dict[bytes, RunSet], max_bytes: int, found: list[Chunk]) -> bool:
+        """Adds a segment's chunks to what was found; False when the batch is full or would not be one run."""
+        size = sum(chunk.size for chunk in found)
+        for chunk in segment.backlog(busy):
+            follows = not found or (chunk.epoch == found[-1].epoch and chunk.first_seq == found[-1].last_seq + 1)
+            if not follows or (found and size + chunk.size > max_bytes):
+                return False
+            found.append(chunk)
+            size += chunk.size
+            if size >= max_bytes:
+                return False
+        return True
+
+    def _set_aside(self, segment: Segment, error: SegmentCorrupt) -> None:
+        """Takes a segment that turned out unreadable out of use; its losses are named by the agent's next look."""
+        if segment is self._segments[-1]:
+            self._append_segment()
+        self._segments.remove(segment)
+        segment.close()
+        self._quarantine(segment.path, error)
 
     def pending_records(self) -> int:
         """How many records still wait for their receipt."""
@@ -128,7 +158,8 @@ class LaneSpool:
         gone = [
             segment
             for segment in closed
-            if segment.newest_us() < (give_up_before_us if segment.pending else keep_after_us)
+            # A box whose clock was never set stamps 1970: that is no age.
+            if EARLIEST_PLAUSIBLE_US <= segment.newest_us() < (give_up_before_us if segment.pending else keep_after_us)
         ]
         excess = self.bytes() - budget_bytes - sum(segment.bytes for segment in gone)
         for segment in sorted((one for one in closed if one not in gone), key=lambda one: bool(one.pending)):
@@ -147,5 +178,6 @@ class LaneSpool:
 
     def close(self) -> None:
         """Writes receipts down and closes every file."""
+        self.flush_receipts()
         for segment in self._segments:
             segment.close()

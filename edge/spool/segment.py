@@ -45,6 +45,7 @@ class Segment:
         self.pending: dict[bytes, RunSet] = {}  # stored and not yet receipted, by epoch
         self._held: dict[bytes, RunSet] = {}  # everything stored, by epoch
         self._unflushed: list[tuple[bytes, int, int]] = []  # receipts not yet written down
+        self.is_sealed = False  # summed up: nothing more is written to it
         self._scan_after = 0  # chunks up to this id have been offered as backlog
         self._open()
 
@@ -66,6 +67,7 @@ class Segment:
 
     def _load(self) -> None:
         rows = self._db.execute("SELECT epoch, first_seq, last_seq FROM sealed").fetchall()
+        self.is_sealed = bool(rows)
         if not rows:
             rows = self._db.execute("SELECT epoch, first_seq, first_seq + count - 1 FROM chunk ORDER BY id").fetchall()
         for epoch, first, last in rows:
@@ -164,6 +166,7 @@ class Segment:
                 "INSERT INTO sealed VALUES (?, ?, ?)",
                 [(epoch, first, last) for epoch, runs in self._held.items() for first, last in runs],
             )
+        self.is_sealed = True
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._measure()
 
@@ -181,24 +184,33 @@ class Segment:
         """Pending chunks not in flight, oldest first, going round from where the last call ended."""
         if not self.pending:
             return
-        for _round in range(2):
-            while rows := self._db.execute(
-                "SELECT id, epoch, first_seq, count FROM chunk WHERE id > ? ORDER BY id LIMIT ?",
-                (self._scan_after, _READ_AHEAD_CHUNKS),
-            ).fetchall():
-                for row_id, epoch, first, count in rows:
-                    last = first + count - 1
-                    is_pending = epoch in self.pending and self.pending[epoch].intersects(first, last)
-                    is_busy = epoch in busy and busy[epoch].intersects(first, last)
-                    if is_pending and not is_busy:
-                        yield self._read(row_id, epoch, first)
-                    self._scan_after = row_id  # after the yield: a chunk the caller left is offered again
-            self._scan_after = 0
+        began_after = self._scan_after
+        yield from self._offer(busy, None)
+        self._scan_after = 0
+        yield from self._offer(busy, began_after)
+
+    def _offer(self, busy: dict[bytes, RunSet], up_to: int | None) -> Iterator[Chunk]:
+        """Pending chunks after the last one offered, to the end or up to a chunk's id."""
+        while rows := self._db.execute(
+            "SELECT id, epoch, first_seq, count FROM chunk WHERE id > ? AND (? IS NULL OR id <= ?) ORDER BY id LIMIT ?",
+            (self._scan_after, up_to, up_to, _READ_AHEAD_CHUNKS),
+        ).fetchall():
+            for row_id, epoch, first, count in rows:
+                last = first + count - 1
+                is_pending = epoch in self.pending and self.pending[epoch].intersects(first, last)
+                is_busy = epoch in busy and busy[epoch].intersects(first, last)
+                if is_pending and not is_busy:
+                    yield self._read(row_id, epoch, first)
+                self._scan_after = row_id  # after the yield: a chunk the caller left is offered again
 
     def _read(self, row_id: int, epoch: bytes, first_seq: int) -> Chunk:
-        row = self._db.execute("SELECT anchor, records FROM chunk WHERE id = ?", (row_id,)).fetchone()
-        records = tuple(bytes(record) for record in _decode_records(row[1]))
-        return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
+        """Raises SegmentCorrupt when the payload cannot be read: opening the file looks at the small columns alone."""
+        try:
+            row = self._db.execute("SELECT anchor, records FROM chunk WHERE id = ?", (row_id,)).fetchone()
+            records = tuple(bytes(record) for record in _decode_records(row[1]))
+            return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
+        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+            raise SegmentCorrupt(f"{self.path.name}: chunk {row_id}: {error}") from error
 
     def lost_runs(self) -> list[LostRun]:
         """What would be lost if this file went now."""
@@ -215,15 +227,19 @@ class Segment:
         return int(row[0]) if row else 0
 
     def close(self) -> None:
-        """Writes receipts down and closes the file."""
-        self.flush_receipts()
+        """Closes the file; receipts not written down by then only mean one more offer."""
         self._db.close()
 
     def unlink(self) -> None:
         """Closes and removes the file and its journal."""
         self._db.close()
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        for path in files_of(self.path):
+            path.unlink(missing_ok=True)
+
+
+def files_of(path: Path) -> list[Path]:
+    """A segment's file and its journal's."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _is_corruption(error: sqlite3.DatabaseError) -> bool:

@@ -9,14 +9,15 @@ import pytest
 from clinical.alarm_limits import AlarmLimits
 from drivers.driver import Driver, DriverContext, DriverOptions, LinkKind, LinkLost, Transfer
 from edge import device_session
-from edge.config import Device, MllpOptions
+from edge.box_session import BoxSession
+from edge.config import Device, EdgeConfig, MllpOptions
 from edge.device_session import DeviceSession
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.spool import Chunk, Spool, SpoolConfig
 from tests.conftest import FakeClock
 from wire.messages import DecodeError, decode_body, decode_record
-from wire.readings import Body, Numeric, Origin, Reading
+from wire.readings import Body, Numeric, Origin, Reading, SessionEvent
 from wire.vocabulary import Metric
 
 LIMITS = AlarmLimits("t", "adult", 10, 5, {})
@@ -68,8 +69,11 @@ async def play(
     outbox = Outbox(spool, clock, committed.append)
     device = Device("m", origin, driver, MllpOptions("127.0.0.1:1"), DriverOptions())
     pipeline = Pipeline("m", has_clock=False, limits=LIMITS, saved=spool.memo)
-    session = DeviceSession(device, pipeline, outbox, clock, "s1")
-    running = [asyncio.ensure_future(outbox.run()), asyncio.ensure_future(session.run())]
+    running = [asyncio.ensure_future(outbox.run())]
+    box = BoxSession(EdgeConfig("gw-1"), spool, outbox, clock)
+    await box.open(origin)
+    session = DeviceSession(device, pipeline, outbox, clock, box)
+    running.append(asyncio.ensure_future(session.run()))
     await script.done.wait()
     for task in running:
         task.cancel()
@@ -113,3 +117,8 @@ async def test_simulated_data_never_becomes_real_again(
     committed, _counts = await play(tmp_path, clock, script, Origin.REAL, monkeypatch)
     origins = [origin for origin, body in records(committed) if isinstance(body, Numeric)]
     assert origins == [Origin.REAL, Origin.DEMO, Origin.DEMO]
+    marks = [origin for origin, body in records(committed) if isinstance(body, SessionEvent)]
+    assert marks == [Origin.REAL, Origin.DEMO], "the session itself is marked when it happens"
+    # and after a restart nothing in this session is real again
+    again, _counts = await play(tmp_path, clock, Script(transfer(83, clock, key="4")), Origin.REAL, monkeypatch)
+    assert {origin for origin, _body in records(again)} == {Origin.DEMO}

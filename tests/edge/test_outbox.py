@@ -30,12 +30,12 @@ ALERT = Alert("a1", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.MEDIUM, AlertP
 
 @asynccontextmanager
 async def running(
-    folder: Path, clock: FakeClock, spool: Spool | None = None
+    folder: Path, clock: FakeClock, spool: Spool | None = None, unwritten: list[Chunk] | None = None
 ) -> AsyncIterator[tuple[Outbox, Spool, list[Chunk]]]:
     committed: list[Chunk] = []
     spool = spool or Spool(folder, SpoolConfig(reserve_mib=0))
     await spool.open()
-    outbox = Outbox(spool, clock, committed.append)
+    outbox = Outbox(spool, clock, committed.append, unwritten.append if unwritten is not None else committed.append)
     task = asyncio.ensure_future(outbox.run())
     try:
         yield outbox, spool, committed
@@ -140,12 +140,14 @@ async def test_full_disk_holds_the_acknowledgement_back_but_not_the_alert(
 ) -> None:
     monkeypatch.setattr("edge.outbox._DISK_RETRY_S", 0.01)
     spool = FullDisk(tmp_path)
-    async with running(tmp_path, clock, spool) as (outbox, _spool, committed):
+    sent_from_memory: list[Chunk] = []
+    async with running(tmp_path, clock, spool, sent_from_memory) as (outbox, _spool, committed):
         waiting = asyncio.ensure_future(outbox.append(SOURCE, [HEART_RATE, ALERT]))
         await spool.refused_four.wait()
         assert not waiting.done()
         assert outbox.is_disk_failing
-        assert [body for _lane, _seq, body in bodies_in(committed)] == [ALERT]
+        assert committed == []
+        assert [body for _lane, _seq, body in bodies_in(sent_from_memory)] == [ALERT]
         spool.is_full = False
         await waiting
         assert not outbox.is_disk_failing

@@ -1,4 +1,7 @@
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,7 +123,7 @@ def test_silence_raises_one_technical_alarm_and_data_clears_it() -> None:
     first, second = box.pipeline.silent(START_US), box.pipeline.silent(START_US + SECOND_US)
     assert [body.condition for body in first.bodies if isinstance(body, Alert)] == ["no_data"]
     assert second.bodies == []
-    output = box.takes(heart_rate(80, START_US + 2 * SECOND_US), at_us=START_US + 2 * SECOND_US)
+    output = box.pipeline.heard(START_US + 2 * SECOND_US)
     assert isinstance(output.bodies[0], Alert)
     assert output.bodies[0].phase is AlertPhase.CLEARED
 
@@ -133,6 +136,55 @@ def test_every_numeric_given_comes_out_once(beats: list[tuple[int, int]]) -> Non
         at_us += seconds * SECOND_US
         output = box.takes(heart_rate(value, at_us), at_us=at_us)
         assert [body for body in output.bodies if isinstance(body, Numeric)] == [heart_rate(value, at_us)]
+
+
+def test_cuff_alert_that_never_reached_the_disk_is_raised_by_the_repetition() -> None:
+    limits = AlarmLimits("t", "adult", 10, 5, {Metric.NIBP_SYSTOLIC: Limit(low=90)})
+    memos: dict[str, bytes] = {}
+    first = Pipeline("m", has_clock=False, limits=limits, saved=memos.get).process((cuff(60, "10:00"),), START_US)
+    # kill -9 between the two lanes: the numeric and its memo are on disk, the alert and its memo are not
+    memos.update({memo.name: memo.value for memo in first.memos if memo.lane is Lane.ROUTINE})
+    again = Pipeline("m", has_clock=False, limits=limits, saved=memos.get).process((cuff(60, "10:00"),), START_US)
+    assert [body.condition for body in again.bodies if isinstance(body, Alert)] == ["nibp_systolic_low"]
+    assert not [body for body in again.bodies if isinstance(body, Numeric)]
+
+
+def test_clock_that_steps_back_does_not_mute_alarms_but_a_backlog_rings_nothing() -> None:
+    box = Box(has_clock=False)
+    box.takes(heart_rate(80, START_US), at_us=START_US)
+    earlier_us = START_US - 3600 * SECOND_US
+    raised = []
+    for second in range(12):
+        at_us = earlier_us + second * SECOND_US
+        raised += [body for body in box.takes(heart_rate(130, at_us), at_us=at_us).bodies if isinstance(body, Alert)]
+    assert len(raised) == 1
+    late = Box(has_clock=False)
+    for second in range(30):
+        output = late.takes(heart_rate(130, START_US + second * SECOND_US), at_us=START_US + 3600 * SECOND_US)
+        assert not [body for body in output.bodies if isinstance(body, Alert)]
+
+
+def test_lead_that_brings_samples_again_clears_its_alarm() -> None:
+    box = Box(has_clock=False)
+    box.takes(DeviceEvent(EventKind.LEADS_OFF, START_US, leads=("I",)), at_us=START_US)
+    box.restart()
+    output = box.takes(block(START_US), at_us=START_US + SECOND_US)
+    assert [body.phase for body in output.bodies if isinstance(body, Alert)] == [AlertPhase.CLEARED]
+
+
+def test_block_larger_than_a_batch_is_cut_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.pipeline._MOST_BLOCK_BYTES", 400)
+    chance = np.random.default_rng(1)
+    samples = chance.integers(-(2**30), 2**30, (250, 2)).astype(np.int32)
+    output = Box(has_clock=False).takes(block(START_US)._replace(samples=samples), at_us=START_US)
+    bodies = [body for body in output.bodies if isinstance(body, WaveformBlock)]
+    parts = [waveform.decode(body.data, stream="ecg") for body in bodies]
+    assert len(parts) > 1
+    assert all(len(body.data) <= 400 for body in bodies)
+    np.testing.assert_array_equal(np.concatenate([part.samples for part in parts]), samples)
+    for before, after in itertools.pairwise(parts):
+        assert after.first_index == before.first_index + len(before.samples)
+        assert after.start_us == before.start_us + len(before.samples) * 2000
 
 
 def test_lead_off_event_is_kept_and_alarms() -> None:

@@ -178,6 +178,44 @@ def test_corrupt_segment_is_set_aside_and_the_rest_goes_on(tmp_path: Path, clock
     again.commit([chunk(b"f" * 16, 0, 1, clock)], Facts())
 
 
+def test_broken_payload_is_set_aside_when_it_is_read(tmp_path: Path, clock: FakeClock) -> None:
+    spool = open_lane(tmp_path)
+    for seq in range(8):
+        spool.commit([chunk(b"e" * 16, seq, 1, clock, size=20_000)], Facts())
+    newest = spool._segments[-1]
+    newest._db.execute("UPDATE chunk SET records = x'c1'")
+    offered = [one.first_seq for one in spool.backlog({}, 1 << 30)]
+    assert offered == list(range(len(offered)))
+    assert 0 < len(offered) < 8
+    assert spool.corrupt == [newest.path.with_suffix(".quarantined")]
+    spool.commit([chunk(b"f" * 16, 0, 1, clock)], Facts())
+    assert spool.pending_records() == len(offered) + 1
+
+
+def test_nothing_is_written_to_a_sealed_segment_after_the_newest_was_set_aside(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    spool = open_lane(tmp_path)
+    for seq in range(5):
+        spool.commit([chunk(b"e" * 16, seq, 1, clock, size=20_000)], Facts())
+    spool.close()
+    newest = sorted(tmp_path.glob("*.sqlite"))[-1]
+    newest.write_bytes(b"\xff" * 4096)
+    again = open_lane(tmp_path)
+    again.commit([chunk(b"f" * 16, 0, 3, clock)], Facts())
+    pending = again.pending_records()
+    again.close()
+    assert open_lane(tmp_path).pending_records() == pending
+
+
+def test_box_that_booted_in_1970_does_not_age_its_backlog_out(tmp_path: Path, clock: FakeClock) -> None:
+    clock.wall_us = 60_000_000
+    spool = open_lane(tmp_path)
+    for seq in range(8):
+        spool.commit([chunk(b"e" * 16, seq, 1, clock, size=20_000)], Facts())
+    assert doomed(spool, keep_after_us=START_US, give_up_before_us=START_US) == []
+
+
 def test_another_store_is_offered_everything_still_held(tmp_path: Path, clock: FakeClock) -> None:
     spool = open_lane(tmp_path)
     spool.commit([chunk(b"e" * 16, 0, 5, clock)], Facts())

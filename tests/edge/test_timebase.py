@@ -22,7 +22,15 @@ def test_late_arrivals_within_a_window_never_raise_the_offset(late_us: list[int]
 def test_resends_after_an_outage_keep_their_offset_and_an_earlier_arrival_corrects_it() -> None:
     known = observe(None, reported_us=0, arrival_us=10 * SECOND_US)  # the first came late
     known = observe(known, reported_us=10 * SECOND_US, arrival_us=10 * SECOND_US + 30_000)
+    known = observe(known, reported_us=11 * SECOND_US, arrival_us=11 * SECOND_US + 30_000)
     assert known.offset_us == 30_000
+
+
+def test_one_time_stamp_a_year_ahead_moves_nothing() -> None:
+    known = observe(None, reported_us=0, arrival_us=5_000)
+    known = observe(known, reported_us=365 * 86_400 * SECOND_US, arrival_us=SECOND_US)
+    known = observe(known, reported_us=2 * SECOND_US, arrival_us=2 * SECOND_US + 5_000)
+    assert known.offset_us == 5_000
 
 
 def test_device_clock_set_back_is_followed_after_a_whole_window() -> None:
