@@ -39,7 +39,8 @@ class Feed:
         self._clock, self._counters = clock, counters
         self._sessions: dict[str, StoredSession] = {}
         self._stored_us: dict[str, int] = {}
-        self._windows: dict[str, SessionWindow] = {}
+        # By gateway and session: what another box says of a session never mixes with what its own box says.
+        self._windows: dict[tuple[str, str], SessionWindow] = {}
         self._alerts: dict[str, dict[str, StoredAlert]] = {}
         self._gateways: dict[str, GatewayState] = {}
         self._screens: set[LiveScreen] = set()
@@ -71,27 +72,44 @@ class Feed:
         self._tell_gateway(gateway)
 
     def _hear_record(self, gateway: str, record: Record) -> None:
-        match decode_body(memoryview(record.body)):
-            case Numeric() as numeric:
-                self.add_numeric(record.session_id, record.device_id, numeric)
-            case WaveformBlock() as block:
-                self.add_wave(record.session_id, block.stream, block.quality.value, block.data)
-            case DeviceEvent() as event:
-                self.add_event(record.session_id, record.device_id, event)
-            case Status() as status:
-                self.gateway(gateway).heartbeat(status)
-                self._tell_gateway(gateway)
+        body, session_id = decode_body(memoryview(record.body)), record.session_id
+        if isinstance(body, Status):
+            self.gateway(gateway).heartbeat(body)
+            self._tell_gateway(gateway)
+        session = self._sessions.get(session_id)
+        if session is not None and session.gateway != gateway:
+            self._counters.add("live_records_foreign")
+            return
+        self._raise_origin(gateway, session_id, record.origin)
+        match body:
+            case Numeric():
+                self.add_numeric(gateway, session_id, record.device_id, body)
+            case WaveformBlock():
+                self.add_wave(gateway, session_id, body.stream, body.quality.value, body.data)
+            case DeviceEvent():
+                self.add_event(gateway, session_id, record.device_id, body)
             case _:
                 pass  # findings, alerts and sessions are shown only after commit
 
-    def add_numeric(self, session_id: str, device_id: str, numeric: Numeric) -> None:
+    def _raise_origin(self, gateway: str, session_id: str, origin: int) -> None:
+        """Simulated data anywhere in a session marks it for good, before its first value is shown."""
+        window = self._window(gateway, session_id)
+        if window is None or origin <= window.origin:
+            return
+        window.origin = origin
+        session = self._sessions.get(session_id)
+        if session is not None and session.origin < origin:
+            self._sessions[session_id] = session = session._replace(origin=origin)
+            self._tell(session_id, {"type": "session", "session": self._session_json(session)})
+
+    def add_numeric(self, gateway: str, session_id: str, device_id: str, numeric: Numeric) -> None:
         """Adds a value; only one newer than all before it is told at once, a late one comes with a snapshot."""
-        window = self._window(session_id)
+        window = self._window(gateway, session_id)
         if window is None or numeric.time_us < EARLIEST_PLAUSIBLE_US:
             return
         value = numeric.value if math.isfinite(numeric.value) else None
         point = Point(numeric.time_us, value, numeric.quality.value)
-        if not window.add_point(numeric.metric.value, device_id, point):
+        if not window.add_point(numeric.metric.value, device_id, point, self._clock.now_us()):
             return
         message = {
             "type": "numeric",
@@ -105,20 +123,21 @@ class Feed:
         }
         self._tell(session_id, message)
 
-    def add_wave(self, session_id: str, stream: str, quality: int, block: bytes) -> None:
+    def add_wave(self, gateway: str, session_id: str, stream: str, quality: int, block: bytes) -> None:
         """Adds a waveform block. Raises DecodeError."""
-        window = self._window(session_id)
+        window = self._window(gateway, session_id)
         header = peek(block)
         if window is None or header.start_us < EARLIEST_PLAUSIBLE_US or header.sample_rate_hz <= 0:
             return
         end_us = header.start_us + round(header.sample_count * MICROSECONDS / header.sample_rate_hz)
         frame = pack_wave(session_id, stream, quality, block)
-        if window.add_wave(stream, WaveFrame(header.start_us, header.first_index, end_us, frame)):
+        wave = WaveFrame(header.start_us, header.first_index, end_us, frame)
+        if window.add_wave(stream, wave, self._clock.now_us()):
             self._broadcast(session_id, frame)
 
-    def add_event(self, session_id: str, device_id: str, event: DeviceEvent) -> None:
+    def add_event(self, gateway: str, session_id: str, device_id: str, event: DeviceEvent) -> None:
         """Adds what a device said."""
-        window = self._window(session_id)
+        window = self._window(gateway, session_id)
         if window is not None and event.time_us >= EARLIEST_PLAUSIBLE_US and window.add_event(event_json(event)):
             message = {"type": "event", "session_id": session_id, "device_id": device_id, **event_json(event)}
             self._tell(session_id, message)
@@ -128,20 +147,28 @@ class Feed:
     def put_session(self, session: StoredSession, alerts: list[StoredAlert]) -> None:
         """A session and its alerts as they are committed now: what changed is told."""
         session_id = session.session_id
+        if (window := self._windows.get((session.gateway, session_id))) is not None:
+            session = session._replace(origin=max(session.origin, window.origin))
         known = self._sessions.get(session_id)
         if session != known:
             if session.closed_us is None or known is not None:
                 self._sessions[session_id] = session
                 self._tell(session_id, {"type": "session", "session": self._session_json(session)})
             if session.closed_us is not None:
-                self._close(session_id)
+                self._close(session)
                 return
             if known is None:
-                self._window(session_id)
+                for key in [key for key in self._windows if key[1] == session_id and key[0] != session.gateway]:
+                    del self._windows[key]
+                self._window(session.gateway, session_id)
         before = self._alerts.get(session_id, {})
         now = {stored.alert.alert_id: stored for stored in alerts}
         self._alerts[session_id] = now
-        if known is None:
+        vanished = any(
+            stored.alert.phase is not AlertPhase.CLEARED and alert_id not in now for alert_id, stored in before.items()
+        )
+        # An alert cleared by a clock far behind is already too old to be read: the snapshot is without it.
+        if known is None or vanished:
             self._broadcast_snapshot(session_id)
             return
         for alert_id, stored in now.items():
@@ -173,7 +200,7 @@ class Feed:
 
     def snapshot(self, session_id: str, screen: LiveScreen) -> list[Frame]:
         """A session as it stands, then the last 10 s of its streams; nothing for one that is not open."""
-        session, window = self._sessions.get(session_id), self._windows.get(session_id)
+        session, window = self._sessions.get(session_id), self._window_of(session_id)
         if session is None or window is None:
             return []
         message = {
@@ -197,8 +224,9 @@ class Feed:
             if gateway.expire(now_us):
                 self._tell_gateway(gateway.gateway_id)
         if self._ticks % _BACKFILL_SNAPSHOT_TICKS == 0:
-            for session_id, window in self._windows.items():
-                if window.is_backfilled:
+            for session_id in self._sessions:
+                window = self._window_of(session_id)
+                if window is not None and window.is_backfilled:
                     window.is_backfilled = False
                     self._broadcast_snapshot(session_id)
 
@@ -206,19 +234,26 @@ class Feed:
         """A box, made on first sight; the broker lets only configured ones speak."""
         return self._gateways.setdefault(gateway_id, GatewayState(gateway_id))
 
-    def _window(self, session_id: str) -> SessionWindow | None:
-        """Where readings of a session go; None for readings of none."""
-        window = self._windows.get(session_id)
+    def _window_of(self, session_id: str) -> SessionWindow | None:
+        """The window of an open session."""
+        session = self._sessions.get(session_id)
+        return None if session is None else self._windows.get((session.gateway, session_id))
+
+    def _window(self, gateway: str, session_id: str) -> SessionWindow | None:
+        """Where a box's readings of a session go; None for readings of none."""
+        key = gateway, session_id
+        window = self._windows.get(key)
         if window is None and session_id:
-            unopened = [known for known in self._windows if known not in self._sessions]
+            unopened = [known for known in self._windows if known[1] not in self._sessions]
             if len(unopened) >= _MOST_UNOPENED:
                 del self._windows[unopened[0]]
-            window = self._windows[session_id] = SessionWindow()
+            window = self._windows[key] = SessionWindow()
         return window
 
-    def _close(self, session_id: str) -> None:
-        for table in (self._sessions, self._windows, self._alerts, self._stored_us):
-            table.pop(session_id, None)
+    def _close(self, session: StoredSession) -> None:
+        for table in (self._sessions, self._alerts, self._stored_us):
+            table.pop(session.session_id, None)
+        self._windows.pop((session.gateway, session.session_id), None)
 
     def _session_json(self, session: StoredSession) -> Json:
         return session_json(session, self._stored_us.get(session.session_id, 0))

@@ -92,14 +92,14 @@ class FeedKeeper:
         for each in numerics:
             value = float("nan") if each.value is None else each.value
             numeric = Numeric(Metric(each.metric), value, each.time_us, quality=Quality(each.quality))
-            self._feed.add_numeric(session_id, each.device_id, numeric)
+            self._feed.add_numeric(session.gateway, session_id, each.device_id, numeric)
         blocks = await asyncio.to_thread(
             lambda: self._reader.recent_blocks(session_id, since_us=newest_us - WAVE_US, most=_MOST_BLOCKS)
         )
         for block in blocks:
-            self._feed.add_wave(session_id, block.stream, block.quality, block.data)
+            self._feed.add_wave(session.gateway, session_id, block.stream, block.quality, block.data)
         entries = await asyncio.to_thread(self._reader.recent_entries, session_id, "event", _MOST_EVENTS)
         for entry in entries:
             body = decode_body(entry.body)
             assert isinstance(body, DeviceEvent)
-            self._feed.add_event(session_id, entry.device_id, body)
+            self._feed.add_event(session.gateway, session_id, entry.device_id, body)

@@ -12,6 +12,8 @@ WAVE_US = 12 * MICROSECONDS
 SNAPSHOT_WAVE_US = 10 * MICROSECONDS
 TREND_US = 30 * 60 * MICROSECONDS
 _EVENTS = 50
+# A clock further off than this was wrong; network delay and drift are far below.
+_CLOCK_OFF_US = 60 * MICROSECONDS
 # Newer than this every value is shown; older ones keep the lowest and highest of each 10 s, so that no peak is lost.
 _FULL_US = 5 * 60 * MICROSECONDS
 _BUCKET_US = 10 * MICROSECONDS
@@ -44,10 +46,18 @@ class SessionWindow:
         self._waves: dict[str, list[WaveFrame]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)  # Any: JSON
         self.is_backfilled = False
+        # The highest origin of any record of the session.
+        self.origin = 0
 
-    def add_point(self, metric: str, device_id: str, point: Point) -> bool:
-        """Whether it is the newest of its device and metric. An older one fills the trend and marks a backfill."""
+    def add_point(self, metric: str, device_id: str, point: Point, now_us: int) -> bool:
+        """Whether it is the newest of its device and metric. An older one fills the trend and marks a backfill.
+
+        A value of now after values of the future means that the clock was set back: those of the future go.
+        """
         trend = self._trends.setdefault((metric, device_id), [])
+        if trend and _was_set_back(point.time_us, trend[-1].time_us, now_us):
+            del trend[bisect_left(trend, (now_us + _CLOCK_OFF_US,)) :]
+            self.is_backfilled = True
         if not trend or point.time_us > trend[-1].time_us:
             trend.append(point)
             if trend[0].time_us < point.time_us - TREND_US - _FULL_US or len(trend) > _MOST_POINTS:
@@ -59,9 +69,11 @@ class SessionWindow:
             self.is_backfilled = True
         return False
 
-    def add_wave(self, stream: str, wave: WaveFrame) -> bool:
-        """Whether it is new and recent enough to draw."""
+    def add_wave(self, stream: str, wave: WaveFrame, now_us: int) -> bool:
+        """Whether it is new and recent enough to draw; after a clock was set back, as for points."""
         waves = self._waves.setdefault(stream, [])
+        if waves and _was_set_back(wave.start_us, waves[-1].start_us, now_us):
+            del waves[bisect_left(waves, (now_us + _CLOCK_OFF_US,)) :]
         newest_us = waves[-1].end_us if waves else 0
         place = bisect_left(waves, (wave.start_us, wave.first_index))
         if place < len(waves) and waves[place][:2] == wave[:2]:
@@ -101,6 +113,11 @@ class SessionWindow:
             for wave in waves
             if wave.end_us > waves[-1].end_us - SNAPSHOT_WAVE_US
         ]
+
+
+def _was_set_back(time_us: int, newest_us: int, now_us: int) -> bool:
+    is_now = abs(time_us - now_us) <= _CLOCK_OFF_US
+    return is_now and newest_us > max(time_us, now_us) + _CLOCK_OFF_US
 
 
 def _by_time(point: Point) -> int:

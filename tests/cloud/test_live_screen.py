@@ -3,10 +3,10 @@ from __future__ import annotations
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.live_screen import Frame, LiveScreen
-from cloud.store.reader import StoredSession
+from cloud.store.reader import StoredAlert, StoredSession
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.messages import Lane, Presence, encode_frame
-from wire.readings import Status
+from wire.readings import Alert, AlertKind, AlertPhase, Priority, Status
 
 UP = "vw.1.gw-1.up.x"
 SESSION = StoredSession("s1", "gw-1", "mission", "Ambulance 1", 2, NOW_US, None, NOW_US)
@@ -116,3 +116,44 @@ async def test_a_closed_session_is_told_and_forgotten() -> None:
     feed.put_session(SESSION._replace(closed_us=NOW_US + 1), [])
     assert await kinds(screen) == ["session"]
     assert feed.snapshot("s1", screen) == []
+
+
+async def test_simulated_data_marks_a_session_at_once_and_for_good() -> None:
+    feed, screen = Feed(FakeClock(), Counters()), LiveScreen()
+    feed.put_session(SESSION._replace(origin=0), [])
+    feed.join(screen)
+    await screen.next()
+    feed.hear(UP, frame([heart_rate(60)], 1))
+    assert await kinds(screen) == ["gateway", "session", "numeric"]
+    feed.put_session(SESSION._replace(origin=0, label="renamed"), [])
+    (told,) = await screen.next()
+    assert '"origin":2' in str(told.payload)
+
+
+async def test_what_was_heard_before_the_opening_marks_a_session() -> None:
+    feed, screen = Feed(FakeClock(), Counters()), LiveScreen()
+    feed.hear(UP, frame([heart_rate(60)], 1))
+    feed.put_session(SESSION._replace(origin=0), [])
+    assert '"origin":2' in str(feed.snapshot("s1", screen)[0].payload)
+
+
+async def test_another_gateway_cannot_write_into_a_session() -> None:
+    screen, counters = LiveScreen(), Counters()
+    feed = Feed(FakeClock(), counters)
+    feed.hear("vw.1.gw-2.up.x", frame([heart_rate(30)], 1))
+    feed.put_session(SESSION, [])
+    feed.hear("vw.1.gw-2.up.x", frame([heart_rate(31), wave(0)], 2))
+    assert '"numerics":{}' in str(feed.snapshot("s1", screen)[0].payload)
+    assert counters["live_records_foreign"] == 2
+
+
+async def test_an_alert_too_old_to_be_read_does_not_stay_on_screens() -> None:
+    feed, _, _ = feed_of_one()
+    raised = Alert("a1", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.HIGH, AlertPhase.RAISED, NOW_US, NOW_US)
+    feed.put_session(SESSION, [StoredAlert("gw-1", "s1", False, raised)])
+    screen = LiveScreen()
+    feed.join(screen)
+    await screen.next()
+    feed.put_session(SESSION, [])
+    (told,) = await screen.next()
+    assert '"alerts":[]' in str(told.payload)

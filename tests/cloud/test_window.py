@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.window import Point, SessionWindow, thin
+from cloud.window import Point, SessionWindow, WaveFrame, thin
 
 SECOND_US = 1_000_000
 
@@ -27,7 +27,7 @@ def test_thinning_keeps_order_peaks_and_everything_recent(values: list[tuple[int
 def test_points_in_any_order_make_the_same_trend(times: list[int]) -> None:
     window = SessionWindow()
     for at in times:
-        window.add_point("spo2", "monitor", Point(at * SECOND_US, float(at), 0))
+        window.add_point("spo2", "monitor", Point(at * SECOND_US, float(at), 0), 1_000 * SECOND_US)
     trend = window.numerics().get("spo2", [])
     recent = sorted({at for at in times if at * SECOND_US >= max(times) * SECOND_US - 300 * SECOND_US}) if times else []
     assert [point.time_us // SECOND_US for point in trend][-len(recent) :] == recent or not recent
@@ -35,8 +35,19 @@ def test_points_in_any_order_make_the_same_trend(times: list[int]) -> None:
 
 def test_an_older_value_never_counts_as_the_newest() -> None:
     window = SessionWindow()
-    assert window.add_point("spo2", "monitor", Point(20, 97.0, 0))
-    assert not window.add_point("spo2", "monitor", Point(10, 80.0, 0))
-    assert not window.add_point("spo2", "monitor", Point(20, 97.0, 0))
+    assert window.add_point("spo2", "monitor", Point(20, 97.0, 0), 0)
+    assert not window.add_point("spo2", "monitor", Point(10, 80.0, 0), 0)
+    assert not window.add_point("spo2", "monitor", Point(20, 97.0, 0), 0)
     assert window.is_backfilled
     assert [point.value for point in window.numerics()["spo2"]] == [80.0, 97.0]
+
+
+def test_after_a_clock_was_set_back_values_of_now_are_shown_again() -> None:
+    window, hour_us, now_us = SessionWindow(), 3_600 * SECOND_US, 10**15
+    assert window.add_point("spo2", "monitor", Point(now_us + hour_us, 97.0, 0), now_us)
+    assert not window.add_point("spo2", "monitor", Point(now_us - hour_us, 50.0, 0), now_us)
+    assert window.add_point("spo2", "monitor", Point(now_us, 80.0, 0), now_us)
+    assert [point.value for point in window.numerics()["spo2"]] == [80.0]
+    assert window.add_wave("ecg", WaveFrame(now_us + hour_us, 500, now_us + hour_us, b"future"), now_us)
+    assert window.add_wave("ecg", WaveFrame(now_us, 600, now_us, b"now"), now_us)
+    assert window.waves() == [b"now"]
