@@ -83,7 +83,7 @@ class Database:
         return self._transaction(work)
 
     def _identity(self) -> bytes:
-        """The store's id, minted with the database: a store restored from backup keeps its id, a new one is seen."""
+        """The store's id, minted with the file: a copy keeps it, a new store has another."""
 
         def read_or_mint(connection: sa.Connection) -> bytes:
             mint = insert(schema.meta).values(name="store_id", value=os.urandom(STORE_ID_BYTES))
