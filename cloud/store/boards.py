@@ -17,6 +17,7 @@ DELAYED_AFTER_US = 10 * MICROSECONDS
 
 def apply(connection: sa.Connection, entry: StoredEntry) -> str | None:
     """Brings the boards up to one entry; returns the session that changed."""
+    is_raised = _raise_origin(connection, entry)
     if entry.kind == "session":
         body = decode_body(entry.body)
         assert isinstance(body, SessionEvent)
@@ -27,7 +28,25 @@ def apply(connection: sa.Connection, entry: StoredEntry) -> str | None:
         assert isinstance(body, Alert)
         _apply_alert(connection, entry, body)
         return entry.session_id
-    return None
+    return entry.session_id if is_raised else None
+
+
+def _raise_origin(connection: sa.Connection, entry: StoredEntry) -> bool:
+    """Simulated data anywhere in a session marks it for good; whether it did so now."""
+    session = schema.session
+    raised = sa.update(session).values(origin=entry.origin)
+    mine = (session.c.session_id == entry.session_id, session.c.gateway == entry.gateway)
+    return connection.execute(raised.where(*mine, session.c.origin < entry.origin)).rowcount > 0
+
+
+def _origin_so_far(connection: sa.Connection, gateway: str, session_id: str) -> int:
+    """The highest origin of what was stored of a session before it was opened."""
+    tables = (schema.series, schema.stream, schema.entry)
+    parts = [
+        sa.select(sa.func.max(table.c.origin)).where(table.c.session_id == session_id, table.c.gateway == gateway)
+        for table in tables
+    ]
+    return max(int(origin or 0) for (origin,) in connection.execute(sa.union_all(*parts)))
 
 
 def _apply_session(connection: sa.Connection, entry: StoredEntry, event: SessionEvent) -> None:
@@ -36,7 +55,7 @@ def _apply_session(connection: sa.Connection, entry: StoredEntry, event: Session
         gateway=entry.gateway,
         kind=event.kind.value,
         label=event.label,
-        origin=entry.origin,
+        origin=max(entry.origin, _origin_so_far(connection, entry.gateway, event.session_id)),
         token=event.token,
         opened_us=entry.time_us,
         closed_us=entry.time_us if event.phase is SessionPhase.CLOSED else None,
@@ -46,7 +65,6 @@ def _apply_session(connection: sa.Connection, entry: StoredEntry, event: Session
     known = schema.session.c
     changes: dict[str, object] = {
         "stored_us": new.stored_us,
-        # Simulated data anywhere in a session marks it for good.
         "origin": _greater(known.origin, new.origin),
         "label": sa.case((new.label != "", new.label), else_=known.label),
         "token": sa.case((new.token != "", new.token), else_=known.token),
@@ -75,13 +93,14 @@ def _apply_alert(connection: sa.Connection, entry: StoredEntry, step: Alert) -> 
         body=entry.body,
     )
     new, known = statement.excluded, schema.alert.c
-    # Steps may arrive in any order after an outage: the newest stands, and it stays known that one came late.
-    newer = new.time_us >= known.time_us
+    # Steps stand in log order, not by their times: a clock may step back. A cleared alert never comes back under its
+    # id, and it stays known that a step came late.
+    newer = known.phase != AlertPhase.CLEARED.value
     changes: dict[str, object] = {
-        name: sa.case((newer, new[name]), else_=known[name]) for name in ("phase", "body", "position")
+        name: sa.case((newer, new[name]), else_=known[name]) for name in ("phase", "body", "position", "time_us")
     }
     changes |= {
-        "time_us": _greater(known.time_us, new.time_us),
+        "origin": _greater(known.origin, new.origin),
         "onset_us": _lesser(known.onset_us, new.onset_us),
         "delayed": _greater(known.delayed, new.delayed),
     }

@@ -141,7 +141,7 @@ class StoreReader:
         query = (
             sa.select(series.metric, series.device_id, numeric.time_us, numeric.value, numeric.quality, numeric.reason)
             .join_from(schema.series, schema.numeric)
-            .where(series.session_id == session_id, numeric.placed == 1)
+            .where(_of_session(schema.series, session_id), numeric.placed == 1)
             .where(numeric.time_us >= from_us, numeric.time_us <= to_us)
             .order_by(numeric.time_us.desc())
             .limit(most)
@@ -153,13 +153,13 @@ class StoreReader:
     def streams(self, session_id: str) -> list[str]:
         """Names of a session's waveform streams."""
         column = schema.stream.c.stream
-        query = sa.select(column).where(schema.stream.c.session_id == session_id).distinct().order_by(column)
+        query = sa.select(column).where(_of_session(schema.stream, session_id)).distinct().order_by(column)
         return [str(row[0]) for row in self._all(query)]
 
     def stream_origin(self, session_id: str, stream: str) -> int:
         """The highest origin anything of a stream bears: simulated data in it marks all of it."""
         c = schema.stream.c
-        query = sa.select(sa.func.max(c.origin)).where(c.session_id == session_id, c.stream == stream)
+        query = sa.select(sa.func.max(c.origin)).where(_of_session(schema.stream, session_id), c.stream == stream)
         return int(self._all(query)[0][0] or 0)
 
     def blocks(
@@ -169,7 +169,7 @@ class StoreReader:
         starts: dict[int, int] = {}
         c = schema.waveform.c
         of_stream = sa.select(schema.stream.c.stream_id).where(
-            schema.stream.c.session_id == session_id, schema.stream.c.stream == stream
+            _of_session(schema.stream, session_id), schema.stream.c.stream == stream
         )
         query = sa.select(c.epoch_id, sa.func.min(c.start_us)).where(c.stream_id.in_(of_stream)).group_by(c.epoch_id)
         for epoch_id, start_us in self._all(query):
@@ -217,7 +217,7 @@ class StoreReader:
                 c.data,
             )
             .join_from(schema.stream, schema.waveform)
-            .where(schema.stream.c.session_id == session_id, c.start_us >= since_us, c.placed == 1)
+            .where(_of_session(schema.stream, session_id), c.start_us >= since_us, c.placed == 1)
             .order_by(c.start_us.desc())
             .limit(most)
         )
@@ -228,26 +228,28 @@ class StoreReader:
         numeric = (
             sa.select(sa.func.max(schema.numeric.c.time_us))
             .join_from(schema.series, schema.numeric)
-            .where(schema.series.c.session_id == session_id)
+            .where(_of_session(schema.series, session_id))
         )
         block = (
             sa.select(sa.func.max(schema.waveform.c.start_us))
             .join_from(schema.stream, schema.waveform)
-            .where(schema.stream.c.session_id == session_id)
+            .where(_of_session(schema.stream, session_id))
         )
         return max(int(row[0] or 0) for query in (numeric, block) for row in self._all(query))
 
     def alerts(self, *, session_id: str = "", cleared_since_us: int, most: int) -> list[StoredAlert]:
         """Alerts not cleared, and those cleared since then, newest first."""
         c = schema.alert.c
+        owner = sa.select(schema.session.c.gateway).where(schema.session.c.session_id == c.session_id)
         query = (
             sa.select(c.gateway, c.session_id, c.delayed, c.body)
             .where(sa.or_(c.phase != "cleared", c.time_us >= cleared_since_us))
+            .where(sa.func.coalesce(owner.scalar_subquery(), c.gateway) == c.gateway)
             .order_by(c.onset_us.desc())
             .limit(most)
         )
         if session_id:
-            query = query.where(c.session_id == session_id)
+            query = query.where(_of_session(schema.alert, session_id))
         return [
             StoredAlert(str(row[0]), str(row[1]), bool(row[2]), _alert_decoder.decode(row[3]))
             for row in self._all(query)
@@ -256,9 +258,15 @@ class StoreReader:
     def recent_entries(self, session_id: str, kind: str, most: int) -> list[StoredEntry]:
         """The newest entries of a kind in a session, oldest first."""
         c = schema.entry.c
-        query = sa.select(*_entry_columns).where(c.session_id == session_id, c.kind == kind)
+        query = sa.select(*_entry_columns).where(_of_session(schema.entry, session_id), c.kind == kind)
         rows = self._all(query.order_by(c.position.desc()).limit(most))
         return [StoredEntry(*row) for row in reversed(rows)]
+
+
+def _of_session(table: sa.Table, session_id: str) -> sa.ColumnElement[bool]:
+    """Rows of a session from the gateway it belongs to: what another one says of it is stored and not read."""
+    owner = sa.select(schema.session.c.gateway).where(schema.session.c.session_id == session_id)
+    return sa.and_(table.c.session_id == session_id, table.c.gateway == owner.scalar_subquery())
 
 
 def entries_after(connection: sa.Connection, position: int, most: int) -> list[StoredEntry]:

@@ -135,6 +135,9 @@ class RecordReader:
         driver = self._rows.driver
         driver.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES (?,?,?,?,?,?)", values)  # noqa: S608
         row = driver.execute(f"SELECT {table}_id FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
+        # A session not yet on its board takes this from the sources when it gets there (boards.py).
+        raised = "UPDATE session SET origin = ? WHERE session_id = ? AND gateway = ? AND origin < ?"
+        driver.execute(raised, (origin, record.session_id, self._gateway, origin))
         self._sources[key] = int(row[0])
         return self._sources[key]
 

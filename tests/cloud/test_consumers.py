@@ -15,18 +15,21 @@ from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoredEntry, StoreReader
-from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.readings import (
     Alert,
     AlertKind,
     AlertPhase,
     DeviceEvent,
     EventKind,
+    Numeric,
+    Origin,
     Priority,
     SessionEvent,
     SessionKind,
     SessionPhase,
 )
+from wire.vocabulary import Metric
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ async def test_what_failed_is_undone_and_tried_again_from_the_cursor(database: D
     assert counters["consumer_failures"] == 1
 
 
-async def test_the_newest_step_of_an_alert_stands_in_any_order(database: Database) -> None:
+async def test_a_cleared_alert_never_comes_back(database: Database) -> None:
     append(database, [step(AlertPhase.CLEARED, NOW_US), step(AlertPhase.RAISED, NOW_US - 20_000_000)])
     await boards(database).catch_up()
     (stored,) = StoreReader(database).alerts(cleared_since_us=0, most=10)
@@ -108,3 +111,45 @@ async def test_another_gateway_cannot_close_a_session(database: Database) -> Non
     await boards(database).catch_up()
     stored = StoreReader(database).session("s1")
     assert (stored.gateway, stored.label, stored.closed_us) == ("gw-1", "Ambulance 1", None)
+
+
+async def test_a_clock_that_stepped_back_does_not_leave_an_alarm_standing(database: Database) -> None:
+    append(database, [step(AlertPhase.RAISED, NOW_US), step(AlertPhase.CLEARED, NOW_US - 3_600_000_000)])
+    await boards(database).catch_up()
+    (stored,) = StoreReader(database).alerts(cleared_since_us=0, most=10)
+    assert stored.alert.phase is AlertPhase.CLEARED
+
+
+def real_session() -> bytes:
+    event = SessionEvent("s1", SessionKind.MISSION, SessionPhase.OPENED, NOW_US, "Ambulance 1")
+    return record(event, origin=Origin.REAL)
+
+
+SIMULATED = [heart_rate(60), wave(0), record(DeviceEvent(EventKind.LEADS_OFF, NOW_US))]
+
+
+@pytest.mark.parametrize("simulated", SIMULATED, ids=["numeric", "waveform", "event"])
+@pytest.mark.parametrize("is_opened_first", [True, False])
+async def test_simulated_data_marks_its_session(database: Database, simulated: bytes, is_opened_first: bool) -> None:
+    records = [real_session(), simulated] if is_opened_first else [simulated, real_session()]
+    for seq, each in enumerate(records, 1):
+        append(database, [each], seq)
+        await boards(database).catch_up()
+    assert StoreReader(database).session("s1").origin == Origin.DEMO
+
+
+async def test_another_gateway_cannot_write_into_a_session(database: Database) -> None:
+    real = Numeric(Metric.HEART_RATE, 60, NOW_US)
+    append(database, [real_session(), record(real, origin=Origin.REAL)])
+    theirs = [heart_rate(30, NOW_US + 1), wave(0), step(AlertPhase.RAISED, NOW_US), SIMULATED[2]]
+    append(database, theirs, gateway="gw-2")
+    await boards(database).catch_up()
+    reader = StoreReader(database)
+    assert reader.session("s1").origin == Origin.REAL
+    assert [each.value for each in reader.numerics("s1", from_us=0, to_us=NOW_US + 9, most=10)] == [60]
+    assert reader.newest_us("s1") == NOW_US
+    assert (reader.streams("s1"), reader.stream_origin("s1", "ecg"), list(reader.blocks("s1", "ecg"))) == ([], 0, [])
+    assert reader.recent_blocks("s1", since_us=0, most=10) == []
+    assert reader.recent_entries("s1", "event", 10) == []
+    assert reader.alerts(session_id="s1", cleared_since_us=0, most=10) == []
+    assert reader.alerts(cleared_since_us=0, most=10) == []
