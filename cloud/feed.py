@@ -30,6 +30,8 @@ CLEARED_SHOWN_US = 10 * 60 * MICROSECONDS
 _BACKFILL_SNAPSHOT_TICKS = 5
 # Sessions heard of on the bus whose opening is not committed yet; normally for milliseconds.
 _MOST_UNOPENED = 200
+# Closed sessions remembered for screens that lost the message: far more than close in the 20 s a send may take.
+_MOST_CLOSED = 200
 
 
 class Feed:
@@ -38,6 +40,7 @@ class Feed:
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock, self._counters = clock, counters
         self._sessions: dict[str, StoredSession] = {}
+        self._closed: dict[str, StoredSession] = {}
         self._stored_us: dict[str, int] = {}
         # By gateway and session: what another box says of a session never mixes with what its own box says.
         self._windows: dict[tuple[str, str], SessionWindow] = {}
@@ -215,6 +218,15 @@ class Feed:
         frames = [Frame(session_id, _json(message))]
         return frames + [Frame(session_id, wave) for wave in window.waves()]
 
+    def make_good(self, session_id: str, screen: LiveScreen) -> list[Frame]:
+        """What a screen needs that lost frames of a session, or of none ('')."""
+        if not session_id:
+            return [_gateway_frame(gateway) for gateway in self._gateways.values()]
+        if session_id in self._sessions or session_id not in self._closed:
+            return self.snapshot(session_id, screen)
+        message = {"type": "session", "session": self._session_json(self._closed[session_id])}
+        return [Frame(session_id, _json(message))]
+
     def tick(self) -> None:
         """Once a second: the time, boxes fallen silent, trends filled by a backlog."""
         self._ticks += 1
@@ -254,6 +266,9 @@ class Feed:
         for table in (self._sessions, self._alerts, self._stored_us):
             table.pop(session.session_id, None)
         self._windows.pop((session.gateway, session.session_id), None)
+        self._closed[session.session_id] = session
+        if len(self._closed) > _MOST_CLOSED:
+            del self._closed[next(iter(self._closed))]
 
     def _session_json(self, session: StoredSession) -> Json:
         return session_json(session, self._stored_us.get(session.session_id, 0))
@@ -267,7 +282,7 @@ class Feed:
         return [alert_json(stored) for stored in shown]
 
     def _tell_gateway(self, gateway_id: str) -> None:
-        self._broadcast("", _json({"type": "gateway", "gateway": self.gateway(gateway_id).as_json()}))
+        self._broadcast("", _gateway_frame(self.gateway(gateway_id)).payload)
 
     def _tell(self, session_id: str, message: dict[str, Any]) -> None:
         if self._screens and session_id in self._sessions:
@@ -288,6 +303,10 @@ class Feed:
     def _offer(self, screen: LiveScreen, frame: Frame) -> None:
         if dropped := screen.offer(frame):
             self._counters.add("live_frames_dropped", dropped)
+
+
+def _gateway_frame(gateway: GatewayState) -> Frame:
+    return Frame("", _json({"type": "gateway", "gateway": gateway.as_json()}))
 
 
 def _json(message: dict[str, Any]) -> str:

@@ -56,10 +56,10 @@ async def _serve(socket: WebSocket, feed: Feed, screen: LiveScreen) -> None:
         dropped = screen.take_dropped()
         for session_id, count in dropped.items():
             await _send(socket, orjson.dumps({"type": "dropped", "session_id": session_id, "frames": count}).decode())
-            for frame in feed.snapshot(session_id, screen):
+            for frame in feed.make_good(session_id, screen):
                 await _send(socket, frame.payload)
         for frame in frames:
-            if not frame.session_id or frame.session_id not in dropped:  # what was queued is in the snapshot
+            if not frame.session_id or frame.session_id not in dropped:  # what was queued is made good
                 await _send(socket, frame.payload)
 
 

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
+from fastapi import WebSocket
+
+from cloud.api.live import _serve
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.live_screen import Frame, LiveScreen
@@ -116,6 +122,30 @@ async def test_a_closed_session_is_told_and_forgotten() -> None:
     feed.put_session(SESSION._replace(closed_us=NOW_US + 1), [])
     assert await kinds(screen) == ["session"]
     assert feed.snapshot("s1", screen) == []
+
+
+async def test_a_screen_that_lost_frames_learns_of_closed_sessions_and_every_gateway() -> None:
+    feed, _, _ = feed_of_one()
+    for gateway in ("gw-1", "gw-2"):
+        feed.hear(f"vw.1.{gateway}.status", encode_frame(Presence(True, "0.1", NOW_US)))
+    sent: list[str] = []
+
+    class Socket:
+        async def send_text(self, payload: str) -> None:
+            sent.append(payload)
+
+    screen = LiveScreen(most_frames=1)
+    feed.join(screen)
+    feed.tick()
+    feed.put_session(SESSION._replace(closed_us=NOW_US + 1), [])
+    feed.tick()
+    serving = asyncio.create_task(_serve(cast(WebSocket, Socket()), feed, screen))
+    await asyncio.sleep(0.05)
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert any('"type":"session"' in one and f'"closed_us":{NOW_US + 1}' in one for one in sent)
+    gateways = [one for one in sent if '"type":"gateway"' in one]
+    assert ["gw-1" in one for one in gateways] == [True, False]
 
 
 async def test_simulated_data_marks_a_session_at_once_and_for_good() -> None:
