@@ -96,13 +96,14 @@ class _Timex(ctypes.Structure):
     ]
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
 def _kernel_clock_state() -> ClockState:
     timex = _Timex()
     timex.modes = 0  # read only
-    result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    result = _libc.adjtimex(ctypes.byref(timex))
     if result < 0:
         return ClockState(synchronised=False, uncertainty_us=0)
     return ClockState(synchronised=result != _TIME_ERROR, uncertainty_us=int(timex.maxerror))
