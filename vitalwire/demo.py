@@ -26,7 +26,6 @@ from wire.runs import RunSet
 
 _log = logging.getLogger(__name__)
 
-_DRAIN_S = 60.0
 _POLL_S = 0.25
 # The twins may need their own drain after the last sample, and a killed box a restart.
 _SIMULATOR_GRACE_S = 60.0
@@ -40,6 +39,7 @@ class Plan(NamedTuple):
     for_s: float | None = None
     report: Path | None = None
     port: int = 8080
+    drain_s: float = 60.0
     state: Path | None = None
     mutant: Mapping[str, Sequence[str]] = {}
 
@@ -108,7 +108,7 @@ async def perform(plan: Plan, stage: Stage) -> dict[str, Any]:
             _log.info("the simulated devices ended after %.1f s with %d", time.monotonic() - started, code)
             # The account closes here: what boxes accept from now on (heartbeats) is not waited for.
             accepted = accepted_runs(stage.ledgers())
-            await _drained(stage, accepted)
+            await _drained(stage, accepted, plan.drain_s)
             watching.cancel()
         return await asyncio.to_thread(_report, stage, watcher, accepted, code)
 
@@ -121,16 +121,16 @@ def _tell(stage: Stage) -> None:
     print("Ctrl-C ends it.", flush=True)
 
 
-async def _drained(stage: Stage, accepted: Mapping[RunKey, RunSet]) -> None:
+async def _drained(stage: Stage, accepted: Mapping[RunKey, RunSet], limit_s: float) -> None:
     """Until everything accepted is stored, or the time for it is over: the judge then says what is missing."""
     database = await asyncio.to_thread(Database, stage.store_file)
     try:
-        async with asyncio.timeout(_DRAIN_S):
+        async with asyncio.timeout(limit_s):
             # Another process fills the database: there is no event to wait for.
             while await asyncio.to_thread(missing_records, accepted, database):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        _log.error("the backlog did not drain within %g s", _DRAIN_S)
+        _log.error("the backlog did not drain within %g s", limit_s)
     finally:
         database.close()
 
