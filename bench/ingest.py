@@ -19,11 +19,10 @@ import nats
 from nats.js import JetStreamContext
 
 from bench._ambulances import Template, gateway_id, write_cloud
-from cloud.app import STORE_FILE
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.jetstream import STREAM, UP_SUBJECTS, Bus
-from cloud.config import INGEST_USER, CloudConfig
+from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
 from cloud.counters import Counters
 from cloud.ingest import Ingest
 from cloud.store.append import Appender

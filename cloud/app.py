@@ -14,7 +14,7 @@ from cloud.api.server import ApiServer, build_app, listen
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.jetstream import Bus
-from cloud.config import INGEST_USER, CloudConfig
+from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -24,8 +24,6 @@ from cloud.store.append import Appender
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
-
-STORE_FILE = "store.sqlite"
 
 
 async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None) -> None:

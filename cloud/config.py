@@ -13,6 +13,7 @@ from wire.topics import check_gateway_id
 
 # Also a user of the broker, so no gateway may bear it.
 INGEST_USER = "ingest"
+STORE_FILE = "store.sqlite"
 
 
 class Address(NamedTuple):

@@ -20,8 +20,8 @@ from typing import TypeVar
 
 import httpx
 
-from cloud.app import STORE_FILE
 from cloud.bus.broker import die_with
+from cloud.config import STORE_FILE
 from vitalwire.command import UsageError
 from wire.backoff import Backoff
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 from typing import TypeVar
 
@@ -104,6 +105,17 @@ _ZSTD_LEVEL = 3
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 
+class _Zstd(threading.local):
+    """A context is costly to make and serves one thread at a time."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
+
+
 def encode_record(
     body: Body, *, device_id: str, session_id: str, origin: Origin, boot_id: bytes, mono_us: int
 ) -> bytes:
@@ -132,7 +144,7 @@ def encode_frame(message: msgspec.Struct, *, compress: bool = False) -> bytes:
     """One message as bytes: version, packing, MessagePack."""
     payload = _encoder.encode(message)
     if compress:
-        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(payload)
+        packed = _zstd.compressor.compress(payload)
         if len(packed) < len(payload):
             return bytes((_FRAME_VERSION, _ZSTD)) + packed
     return bytes((_FRAME_VERSION, _PLAIN)) + payload
@@ -161,6 +173,6 @@ def _unfold(frame: bytes) -> bytes:
         size = zstandard.frame_content_size(frame[2:])
         if not 0 <= size <= MAX_UNFOLDED_BYTES:
             raise DecodeError(f"compressed frame unfolds to {size} bytes, at most {MAX_UNFOLDED_BYTES} allowed", frame)
-        return zstandard.ZstdDecompressor().decompress(frame[2:], max_output_size=MAX_UNFOLDED_BYTES)
+        return _zstd.decompressor.decompress(frame[2:], max_output_size=MAX_UNFOLDED_BYTES)
     except zstandard.ZstdError as error:
         raise DecodeError(f"compressed frame: {error}", frame) from error

@@ -102,7 +102,7 @@ class Segment:
         for chunk in chunks:
             for runs in (self._held, self.pending):
                 runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
-        self._measure()
+            self.bytes += chunk.size  # near enough until the next look at the file
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -158,6 +158,8 @@ class Segment:
             with self._transaction():
                 self._db.executemany("INSERT INTO receipted VALUES (?, ?, ?)", self._unflushed)
             self._unflushed.clear()
+        if not self.is_sealed:
+            self._measure()
 
     def seal(self) -> None:
         """Ends writing: a summary lets the next start skip the chunks themselves."""

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the records written."""
-    from cloud.app import STORE_FILE
+    from cloud.config import STORE_FILE
     from cloud.export import export_wfdb
     from cloud.store.database import Database
     from cloud.store.reader import StoreReader, UnknownSession
