@@ -202,12 +202,13 @@ class Uplink:
 
     async def _settle(self, receipt: Receipt) -> None:
         run = (receipt.epoch, receipt.first_seq, receipt.last_seq)
-        if not await self._spool.receipted(receipt.lane, *run):
+        lane = self._lanes[receipt.lane]
+        if lane.window.receipted(*run, self._clock.monotonic_us()):
+            self._spool.settle(receipt.lane, *run)
+        elif not await self._spool.receipted(receipt.lane, *run):
             self.counts["receipt_foreign"] += 1
             return
         self.counts["receipts"] += 1
-        lane = self._lanes[receipt.lane]
-        lane.window.receipted(*run, self._clock.monotonic_us())
         if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
             await self._spool.reoffer()

@@ -75,13 +75,19 @@ class Window:
         self._bytes += len(sent.frame)
         self.busy.setdefault(sent.epoch, RunSet()).add(sent.first_seq, sent.last_seq)
 
-    def receipted(self, epoch: bytes, first_seq: int, last_seq: int, now_us: int) -> None:
-        """Takes the batches a receipt covers out of the window; measures only those sent once (Karn)."""
-        for sent in [one for one in self._sent.values() if one.epoch == epoch]:
-            if first_seq <= sent.first_seq and sent.last_seq <= last_seq:
+    def receipted(self, epoch: bytes, first_seq: int, last_seq: int, now_us: int) -> bool:
+        """Takes the batches a receipt covers out of the window; measures only those sent once (Karn).
+
+        True when it answers exactly one batch, as they do, which makes it certain that this box stored the run.
+        """
+        exact = self._sent.get((epoch, first_seq))
+        is_exact = exact is not None and exact.last_seq == last_seq
+        for sent in [exact] if exact is not None and is_exact else list(self._sent.values()):
+            if sent.epoch == epoch and first_seq <= sent.first_seq and sent.last_seq <= last_seq:
                 self._close(sent)
                 if sent.tries == 1:
                     self.round_trip.measured(now_us - sent.sent_us)
+        return is_exact
 
     def _close(self, sent: Sent) -> None:
         del self._sent[sent.epoch, sent.first_seq]

@@ -27,6 +27,12 @@ class RunSet:
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
+    def copy(self) -> RunSet:
+        """The same set, to be changed apart."""
+        other = RunSet()
+        other._firsts, other._lasts = self._firsts[:], self._lasts[:]
+        return other
+
     def count(self) -> int:
         """How many integers are in the set."""
         return sum(last - first + 1 for first, last in self)

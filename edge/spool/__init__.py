@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,6 +57,8 @@ class Spool:
         self._config = config
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._lanes: dict[Lane, LaneSpool] = {}
+        # Runs to settle before the next work on the disk. Bounded by the uplink's windows, whose batches they answer.
+        self._settled: deque[tuple[Lane, bytes, int, int]] = deque()
 
     async def open(self) -> None:
         """Opens or creates the folder; corrupt segments are set aside."""
@@ -70,7 +73,13 @@ class Spool:
             self._lanes[lane] = LaneSpool(folder, lane, segment_bytes=self._config.segment_mib * _MIB)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._after_settling, work)
+
+    def _after_settling(self, work: Callable[[], T]) -> T:
+        while self._settled:
+            lane, epoch, first_seq, last_seq = self._settled.popleft()
+            self._lanes[lane].receipted(epoch, first_seq, last_seq)
+        return work()
 
     def memo(self, name: str) -> bytes | None:
         """A named value as last committed; a name always travels with the same lane."""
@@ -89,13 +98,18 @@ class Spool:
         sqlite3.OperationalError, none."""
         await self._in_thread(lambda: self._lanes[chunks[0].lane].commit(chunks, facts))
 
+    def settle(self, lane: Lane, epoch: bytes, first_seq: int, last_seq: int) -> None:
+        """Settles a receipted run that this box has sent, without waiting for the disk's thread."""
+        self._settled.append((lane, epoch, first_seq, last_seq))
+
     async def receipted(self, lane: Lane, epoch: bytes, first_seq: int, last_seq: int) -> bool:
-        """Settles a receipted run; False when this box never stored it."""
+        """Settles a receipted run that may not be ours; False when this box never stored it."""
         return await self._in_thread(lambda: self._lanes[lane].receipted(epoch, first_seq, last_seq))
 
     async def backlog(self, lane: Lane, busy: dict[bytes, RunSet], max_bytes: int) -> list[Chunk]:
         """The next pending chunks of a lane that are not in flight, as much as one batch takes."""
-        return await self._in_thread(lambda: self._lanes[lane].backlog(busy, max_bytes))
+        in_flight = {epoch: runs.copy() for epoch, runs in busy.items()}  # it changes while the disk is read
+        return await self._in_thread(lambda: self._lanes[lane].backlog(in_flight, max_bytes))
 
     async def pending_records(self) -> dict[Lane, int]:
         """Records per lane that still wait for their receipt."""

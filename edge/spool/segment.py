@@ -116,11 +116,13 @@ class Segment:
             raise
 
     def _write_facts(self, facts: Facts) -> None:
-        self._db.executemany(
-            "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            facts.memos,
-        )
-        self._db.executemany("INSERT INTO transfer (key) VALUES (?)", [(key,) for key in facts.transfers])
+        for memo in facts.memos:
+            self._db.execute(
+                "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                memo,
+            )
+        for key in facts.transfers:
+            self._db.execute("INSERT INTO transfer (key) VALUES (?)", (key,))
 
     def carry(self, facts: Facts) -> None:
         """Writes facts without records: those that a new segment takes over from the one before."""

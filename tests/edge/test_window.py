@@ -13,7 +13,7 @@ def test_window_closes_at_its_byte_limit_and_opens_with_receipts() -> None:
         assert window.is_open
         window.opened(sent(first, first + 9, 0))
     assert not window.is_open
-    window.receipted(EPOCH, 0, 19, 50_000)
+    assert not window.receipted(EPOCH, 0, 19, 50_000)
     assert window.is_open
     assert [window.holds(EPOCH, seq, seq) for seq in (0, 19, 20, 29, 30)] == [False, False, True, True, False]
 
@@ -23,6 +23,16 @@ def test_receipt_that_covers_half_a_batch_leaves_it_in_flight() -> None:
     window.opened(sent(0, 9, 0))
     window.receipted(EPOCH, 0, 4, 10)
     assert len(window) == 1
+
+
+def test_receipt_of_a_batch_on_its_way_is_known_to_be_ours() -> None:
+    window = Window(1000)
+    window.opened(sent(0, 9, 0))
+    assert not window.receipted(EPOCH, 0, 10, 5)
+    window.opened(sent(20, 29, 0))
+    assert not window.receipted(b"f" * 16, 20, 29, 5)
+    assert window.receipted(EPOCH, 20, 29, 5)
+    assert not window.receipted(EPOCH, 20, 29, 5)
 
 
 def test_timeout_follows_measured_round_trips_and_doubles_when_overdue() -> None:
