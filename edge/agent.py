@@ -16,7 +16,7 @@ from edge.ledger import Ledger
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.spool import Chunk, Memo, Spool
-from edge.uplink import Uplink
+from edge.uplinks import Uplinks
 from wire.clock import Clock, SystemClock
 from wire.messages import Lane
 from wire.readings import Gap, GapReason, Origin
@@ -44,7 +44,8 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
     outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
-    uplink = Uplink(config.gateway, config.uplink, spool, clock, version=release, store_changed=store.changed)
+    ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
+    uplink = Uplinks(config.gateway, ways, spool, clock, version=release, store_changed=store.changed)
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -50,6 +50,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: str = "edge-state"
     session: SessionConfig = SessionConfig()
     uplink: UplinkConfig = UplinkConfig()
+    second_uplink: UplinkConfig | None = None
     spool: SpoolConfig = SpoolConfig()
     device: tuple[DeviceConfig, ...] = ()
     alarm_limits_file: str = str(configs.ROOT / "alarm_limits.toml")

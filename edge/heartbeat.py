@@ -12,7 +12,7 @@ from edge.box_session import BoxSession
 from edge.device_session import DeviceSession
 from edge.outbox import Outbox
 from edge.spool import Memo, Spool
-from edge.uplink import Uplink
+from edge.uplinks import Uplinks
 from wire.clock import Clock
 from wire.messages import Lane
 from wire.readings import Status
@@ -28,7 +28,7 @@ class Heartbeat:
         clock: Clock,
         outbox: Outbox,
         spool: Spool,
-        uplink: Uplink,
+        uplink: Uplinks,
         sessions: Sequence[DeviceSession],
         *,
         version: str,

@@ -1,6 +1,7 @@
-"""Carries chunks to the cloud over MQTT: live before backlog, each lane in its window, until receipts settle them.
+"""Carries batches to the cloud over MQTT and receipts back.
 
-A PUBACK means nothing here: only a Receipt for a run this box stored takes it out of the backlog.
+A PUBACK means nothing here but that the link lives: only a Receipt for a run this box stored takes it out of the
+backlog.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,26 +17,27 @@ from urllib.parse import urlsplit
 import aiomqtt
 import msgspec
 
+from edge.budget import Budget
+from edge.dispatch import Dispatch
 from edge.spool import Chunk, Spool
-from edge.window import Sent, Window
 from wire import topics
 from wire.backoff import Backoff
 from wire.clock import Clock
-from wire.messages import Batch, DecodeError, Lane, Presence, Receipt, decode_frame, encode_frame
+from wire.messages import DecodeError, Lane, Presence, Receipt, decode_frame, encode_frame
 
 _log = logging.getLogger(__name__)
 # The client calls every lost link an ERROR; ours is to reconnect, and to say so once.
 _mqtt_log = logging.getLogger(f"{__name__}.mqtt")
 _mqtt_log.setLevel(logging.CRITICAL)
 
-# Backlog batches stay small enough that live data never waits long behind one on a thin link.
-_BACKLOG_BATCH_BYTES = 64 * 1024
-# Full-policy: what does not fit is left to the backlog; every chunk is on disk.
-_LIVE_CHUNKS = 64
-# A PUBACK later than this means a half-open link: reconnect rather than wait for TCP to notice.
-_PUBACK_TIMEOUT_S = 5.0
+# With something on its way, a link that says nothing for so long is half-open: reconnect rather than wait for TCP.
+_SILENCE_US = 10_000_000
+_LOOK_S = 1.0
+_CONNECT_S = 10.0
+# A PUBACK is not waited for; this only frees what the client library keeps of a batch.
+_PUBACK_S = 600.0
+_IN_FLIGHT = 10_000  # above what the windows let out: they are the limit, not the client's own
 _KEEPALIVE_S = 15
-_RECHECK_S = 1.0
 
 
 class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,8 +48,19 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str | None = None
     window_kib: int = 512
     backoff_cap_s: float = 30.0
+    # For metered links; URGENT is never held back.
+    routine_kib_per_h: int | None = None
+    bulk_kib_per_h: int | None = None
+
+    def budget(self, lane: Lane) -> Budget:
+        """What a lane may send in an hour."""
+        kib = {Lane.ROUTINE: self.routine_kib_per_h, Lane.BULK: self.bulk_kib_per_h}.get(lane)
+        return Budget(None if kib is None else kib * 1024)
 
     def __post_init__(self) -> None:
+        for name in ("window_kib", "routine_kib_per_h", "bulk_kib_per_h"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: {value} is not at least 1")
         if not self.endpoints:
             raise ValueError("endpoints: at least one mqtt://host:port or mqtts://host:port is needed")
         for endpoint in self.endpoints:
@@ -68,16 +81,6 @@ def _port(endpoint: str) -> int:
     return port or (8883 if url.scheme == "mqtts" else 1883)
 
 
-class _Lane:
-    """One lane's way out: what is new, what is on its way."""
-
-    def __init__(self, window_bytes: int) -> None:
-        self.live: deque[Chunk] = deque()
-        self.window = Window(window_bytes)
-        self.wake = asyncio.Event()
-        self.has_backlog = True
-
-
 class Uplink:
     """Runs for the life of the agent; `offer` takes committed chunks, receipts take them away."""
 
@@ -90,6 +93,9 @@ class Uplink:
         *,
         version: str,
         store_changed: Callable[[bytes], bool],
+        number: int = 0,
+        may_backfill: Callable[[], bool] = lambda: True,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
@@ -99,28 +105,39 @@ class Uplink:
         self._spool = spool
         self._clock = clock
         self._version = version
+        self._number = number
+        self._lost = lost
         self._store_changed = store_changed
-        self._lanes = {lane: _Lane(config.window_kib * 1024) for lane in Lane}
+        self._dispatch = Dispatch(
+            spool,
+            clock,
+            window_bytes=config.window_kib * 1024,
+            budgets={lane: config.budget(lane) for lane in Lane},
+            may_backfill=may_backfill,
+        )
+        # One set of counters, whoever counts.
+        self._dispatch.counts = self.counts
+        self._heard_us = 0
         self._urgent_waiting = asyncio.Event()
 
     def offer(self, chunk: Chunk) -> None:
         """A chunk just committed: sent as live data if the link is there, found on disk later if not."""
-        lane = self._lanes[chunk.lane]
-        if self.is_connected and lane.window.is_open and len(lane.live) < _LIVE_CHUNKS:
-            lane.live.append(chunk)
-        else:
-            lane.has_backlog = True
-        lane.wake.set()
+        self._dispatch.offer(chunk, is_connected=self.is_connected)
         if chunk.lane is Lane.URGENT:
             self._urgent_waiting.set()
 
+    def look_for_backlog(self) -> None:
+        """Something may lie on the disk that this uplink is to send."""
+        self._dispatch.look_for_backlog()
+
     async def run(self) -> None:
-        """Connects and reconnects, over the endpoints in turn, until cancelled."""
+        """Connects and reconnects until cancelled: to the first endpoint that answers, in the order of preference."""
         backoff = Backoff(first_s=1.0, cap_s=self._config.backoff_cap_s)
         attempt = 0
         is_failing = False
         while True:
             is_failing = is_failing and not self._was_connected
+            attempt = 0 if self._was_connected else attempt
             self._was_connected = False
             endpoint = self._config.endpoints[attempt % len(self._config.endpoints)]
             attempt += 1
@@ -147,10 +164,8 @@ class Uplink:
 
     def _forget_link(self) -> None:
         self.is_connected = False
-        for lane in self._lanes.values():
-            lane.live.clear()
-            lane.window.forget()
-            lane.has_backlog = True
+        self._dispatch.forget_link()
+        self._lost()
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         async with self._client(endpoint) as client:
@@ -159,32 +174,51 @@ class Uplink:
             self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
             _log.info("uplink to %s is up", endpoint)
+            self._heard_us = self._clock.monotonic_us()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._receive(client, backoff), name="uplink receipts")
+                tasks.create_task(self._notice_silence(), name="uplink silence")
                 for lane in Lane:
-                    tasks.create_task(self._send(client, lane), name=f"uplink {lane.value}")
+                    tasks.create_task(self._send(client, tasks, lane), name=f"uplink {lane.value}")
+
+    async def _notice_silence(self) -> None:
+        """Raises TimeoutError for a link on which batches leave and nothing comes back."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            sent_us = self._dispatch.oldest_sent_us()
+            if sent_us is not None and self._clock.monotonic_us() - max(self._heard_us, sent_us) > _SILENCE_US:
+                raise TimeoutError(f"nothing came back for {_SILENCE_US / 1e6:g} s")
 
     def _client(self, endpoint: str) -> aiomqtt.Client:
         url = urlsplit(endpoint)
         password = Path(self._config.password_file).read_text().strip() if self._config.password_file else None
         tls = ssl.create_default_context(cafile=self._config.ca_file) if url.scheme == "mqtts" else None
-        last_will = Presence(online=False, version=self._version, time_us=0)
         client = aiomqtt.Client(
             url.hostname or "",
             _port(endpoint),
             username=self._gateway,
             password=password,
-            identifier=f"vw-{self._gateway}",
+            identifier=f"vw-{self._gateway}" if not self._number else f"vw-{self._gateway}-{self._number}",
             logger=_mqtt_log,
             tls_context=tls,
             keepalive=_KEEPALIVE_S,
-            timeout=_PUBACK_TIMEOUT_S,
-            will=aiomqtt.Will(topics.status(self._gateway), encode_frame(last_will), qos=1, retain=True),
+            timeout=_CONNECT_S,
+            max_inflight_messages=_IN_FLIGHT,
+            will=self._last_will(),
         )
-        client.pending_calls_threshold = 1000  # it logs about more calls in flight than this; windows bound ours
+        client.pending_calls_threshold = _IN_FLIGHT  # it logs about more calls in flight than this; windows bound ours
         return client
 
+    def _last_will(self) -> aiomqtt.Will | None:
+        """Only the first uplink speaks for the box: losing another one does not make it offline."""
+        if self._number:
+            return None
+        offline = Presence(online=False, version=self._version, time_us=0)
+        return aiomqtt.Will(topics.status(self._gateway), encode_frame(offline), qos=1, retain=True)
+
     async def _announce(self, client: aiomqtt.Client) -> None:
+        if self._number:
+            return
         presence = Presence(online=True, version=self._version, time_us=self._clock.now_us())
         await client.publish(topics.status(self._gateway), encode_frame(presence), qos=1, retain=True)
 
@@ -201,69 +235,19 @@ class Uplink:
             await self._settle(receipt)
 
     async def _settle(self, receipt: Receipt) -> None:
-        run = (receipt.epoch, receipt.first_seq, receipt.last_seq)
-        lane = self._lanes[receipt.lane]
-        if lane.window.receipted(*run, self._clock.monotonic_us()):
-            self._spool.settle(receipt.lane, *run)
-        elif not await self._spool.receipted(receipt.lane, *run):
-            self.counts["receipt_foreign"] += 1
-            return
-        self.counts["receipts"] += 1
-        if self._store_changed(receipt.store_id):
+        self._heard_us = self._clock.monotonic_us()
+        if await self._dispatch.settle(receipt) and self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
             await self._spool.reoffer()
-            for each in self._lanes.values():
-                each.has_backlog = True
-                each.wake.set()
-        lane.wake.set()
+            self._dispatch.look_for_backlog()
 
-    async def _send(self, client: aiomqtt.Client, name: Lane) -> None:
-        lane = self._lanes[name]
+    async def _send(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup, lane: Lane) -> None:
         while True:
-            lane.wake.clear()
-            for sent in lane.window.expired(self._clock.monotonic_us()):
-                self.counts["batches_resent"] += 1
-                sent.tries += 1
-                sent.sent_us = self._clock.monotonic_us()
-                await client.publish(topics.up(self._gateway, name), sent.frame, qos=1)
-            if chunks := await self._next(name, lane):
-                await self._publish(client, name, lane, chunks)
-                continue
-            await self._wait(lane)
+            sent = await self._dispatch.next(lane)
+            # Its PUBACK is not waited for: the windows bound how many are under way.
+            tasks.create_task(self._publish(client, lane, sent.frame), name=f"uplink batch {lane.value}")
+            await asyncio.sleep(0)  # the socket gets its turn between two batches
 
-    async def _next(self, name: Lane, lane: _Lane) -> list[Chunk]:
-        """Live chunks newest last but ahead of any backlog; then the backlog, oldest first."""
-        if not lane.window.is_open:
-            return []
-        while lane.live:
-            chunk = lane.live.popleft()
-            if not lane.window.holds(chunk.epoch, chunk.first_seq, chunk.last_seq):
-                return [chunk]
-        if not lane.has_backlog:
-            return []
-        chunks = await self._spool.backlog(name, lane.window.busy, _BACKLOG_BATCH_BYTES)
-        if lane.live:
-            return await self._next(name, lane)  # live came while the disk was read
-        lane.has_backlog = bool(chunks)
-        return chunks
-
-    async def _publish(self, client: aiomqtt.Client, name: Lane, lane: _Lane, chunks: list[Chunk]) -> None:
-        records = [msgspec.Raw(record) for chunk in chunks for record in chunk.records]
-        anchors = {chunk.anchor.boot_id: chunk.anchor for chunk in chunks}
-        batch = Batch(chunks[0].epoch, name, chunks[0].first_seq, tuple(anchors.values()), records)
-        # Waveform blocks are compressed already; the rest shrinks well as a batch.
-        frame = encode_frame(batch, compress=name is not Lane.BULK)
-        lane.window.opened(Sent(batch.epoch, batch.first_seq, batch.last_seq, frame, self._clock.monotonic_us()))
-        self.counts["batches_sent"] += 1
-        self.counts["bytes_sent"] += len(frame)
-        await client.publish(topics.up(self._gateway, name), frame, qos=1)
-
-    async def _wait(self, lane: _Lane) -> None:
-        """Until there is something to send or to send again."""
-        expiry_us = lane.window.next_expiry_us()
-        wait_s = _RECHECK_S if expiry_us is None else (expiry_us - self._clock.monotonic_us()) / 1e6
-        try:
-            async with asyncio.timeout(max(0.001, wait_s)):
-                await lane.wake.wait()
-        except TimeoutError:
-            return
+    async def _publish(self, client: aiomqtt.Client, lane: Lane, frame: bytes) -> None:
+        await client.publish(topics.up(self._gateway, lane), frame, qos=1, timeout=_PUBACK_S)
+        self._heard_us = self._clock.monotonic_us()

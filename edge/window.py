@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from wire.runs import RunSet
@@ -45,6 +46,7 @@ class Sent:
     frame: bytes
     sent_us: int
     tries: int = 1
+    is_backlog: bool = False
 
 
 class Window:
@@ -55,6 +57,7 @@ class Window:
         self.round_trip = RoundTrip()
         self._limit_bytes = limit_bytes
         self._sent: dict[tuple[bytes, int], Sent] = {}
+        self._again: deque[tuple[bytes, int]] = deque()  # of one round, bounded by what is on its way
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -75,19 +78,22 @@ class Window:
         self._bytes += len(sent.frame)
         self.busy.setdefault(sent.epoch, RunSet()).add(sent.first_seq, sent.last_seq)
 
-    def receipted(self, epoch: bytes, first_seq: int, last_seq: int, now_us: int) -> bool:
-        """Takes the batches a receipt covers out of the window; measures only those sent once (Karn).
-
-        True when it answers exactly one batch, as they do, which makes it certain that this box stored the run.
-        """
+    def receipted(self, epoch: bytes, first_seq: int, last_seq: int, now_us: int) -> list[Sent]:
+        """Takes the batches a receipt covers out of the window; measures only those sent once (Karn)."""
         exact = self._sent.get((epoch, first_seq))
-        is_exact = exact is not None and exact.last_seq == last_seq
-        for sent in [exact] if exact is not None and is_exact else list(self._sent.values()):
-            if sent.epoch == epoch and first_seq <= sent.first_seq and sent.last_seq <= last_seq:
-                self._close(sent)
-                if sent.tries == 1:
-                    self.round_trip.measured(now_us - sent.sent_us)
-        return is_exact
+        if exact is not None and exact.last_seq == last_seq:
+            covered = [exact]
+        else:
+            covered = [
+                sent
+                for sent in self._sent.values()
+                if sent.epoch == epoch and first_seq <= sent.first_seq and sent.last_seq <= last_seq
+            ]
+        for sent in covered:
+            self._close(sent)
+            if sent.tries == 1:
+                self.round_trip.measured(now_us - sent.sent_us)
+        return covered
 
     def _close(self, sent: Sent) -> None:
         del self._sent[sent.epoch, sent.first_seq]
@@ -96,20 +102,33 @@ class Window:
         if not self.busy[sent.epoch]:
             del self.busy[sent.epoch]
 
-    def expired(self, now_us: int) -> list[Sent]:
-        """Batches whose receipt is overdue, to be sent again; each such round doubles the timeout."""
-        overdue = [one for one in self._sent.values() if now_us - one.sent_us >= self.round_trip.timeout_us]
-        if overdue:
-            self.round_trip.expired()
-        return overdue
+    def overdue(self, now_us: int) -> Sent | None:
+        """The next batch whose receipt is overdue, noted as sent again now; each round of them doubles the timeout."""
+        if not self._again:
+            self._again.extend(
+                key for key, one in self._sent.items() if now_us - one.sent_us >= self.round_trip.timeout_us
+            )
+            if self._again:
+                self.round_trip.expired()
+        while self._again:
+            if sent := self._sent.get(self._again.popleft()):
+                sent.tries += 1
+                sent.sent_us = now_us
+                return sent
+        return None
+
+    def oldest_sent_us(self) -> int | None:
+        """When the batch that waits longest was sent last, None when nothing is on its way."""
+        return min((one.sent_us for one in self._sent.values()), default=None)
 
     def next_expiry_us(self) -> int | None:
         """When the oldest batch is overdue, None when nothing is on its way."""
-        oldest = min((one.sent_us for one in self._sent.values()), default=None)
-        return None if oldest is None else oldest + self.round_trip.timeout_us
+        oldest_us = self.oldest_sent_us()
+        return None if oldest_us is None else oldest_us + self.round_trip.timeout_us
 
     def forget(self) -> None:
         """The link is gone: what was on its way is backlog again."""
         self._sent.clear()
+        self._again.clear()
         self.busy.clear()
         self._bytes = 0

@@ -1,0 +1,75 @@
+"""One or two ways to the cloud at once: alerts take every one, the rest the first that is up.
+
+The cloud keeps once what comes twice, so two ways never double a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from edge.spool import Chunk, Spool
+from edge.uplink import Uplink, UplinkConfig
+from wire.clock import Clock
+from wire.messages import Lane
+
+
+class Uplinks:
+    """The uplinks of one box, in order of preference."""
+
+    def __init__(
+        self,
+        gateway: str,
+        configs: Sequence[UplinkConfig],
+        spool: Spool,
+        clock: Clock,
+        *,
+        version: str,
+        store_changed: Callable[[bytes], bool],
+    ) -> None:
+        self._links = [
+            Uplink(
+                gateway,
+                config,
+                spool,
+                clock,
+                number=number,
+                version=version,
+                store_changed=store_changed,
+                may_backfill=partial(self._leads, number),
+                lost=self._look_for_backlog,
+            )
+            for number, config in enumerate(configs)
+        ]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What all of them counted."""
+        total: Counter[str] = Counter()
+        for link in self._links:
+            total.update(link.counts)
+        return total
+
+    def _leading(self) -> int:
+        """The first that is up; the first of all when none is."""
+        return next((number for number, link in enumerate(self._links) if link.is_connected), 0)
+
+    def _leads(self, number: int) -> bool:
+        return number == self._leading()
+
+    def offer(self, chunk: Chunk) -> None:
+        """A chunk just committed."""
+        for link in self._links if chunk.lane is Lane.URGENT else [self._links[self._leading()]]:
+            link.offer(chunk)
+
+    def _look_for_backlog(self) -> None:
+        for link in self._links:
+            link.look_for_backlog()
+
+    async def run(self) -> None:
+        """Runs all of them until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number, link in enumerate(self._links, 1):
+                tasks.create_task(link.run(), name=f"uplink {number}")
