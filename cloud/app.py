@@ -13,7 +13,7 @@ from cloud.api.auth import Access
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
-from cloud.bus.jetstream import Bus
+from cloud.bus.jetstream import JetStreamBus
 from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
@@ -39,7 +39,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
             database = await asyncio.to_thread(Database, config.state_path / STORE_FILE)
             try:
                 password = password_path(config.state_path, INGEST_USER).read_text(encoding="ascii").strip()
-                async with Bus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
+                async with JetStreamBus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
                     feed, reader = Feed(clock, counters), StoreReader(database)
                     keeper = FeedKeeper(feed, reader, bus, clock)
                     boards = boards_consumer(database, counters, keeper.changed)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
-from cloud.bus.jetstream import STREAM, Bus, connect_bare
+from cloud.bus.jetstream import STREAM, JetStreamBus, connect_bare
 from cloud.config import CloudConfig
 from cloud.counters import Counters
 from cloud.ingest import Ingest
@@ -35,7 +35,7 @@ def password(config: CloudConfig) -> str:
 async def ingesting(config: CloudConfig) -> AsyncIterator[Database]:
     database = Database(config.state_path / "store.sqlite")
     appender = Appender(database, FakeClock())
-    async with Bus(config.broker, password(config)) as bus:
+    async with JetStreamBus(config.broker, password(config)) as bus:
         ingest = Ingest(bus, database, appender, Counters(), lambda: None, lambda sessions, stored_us: None)
         tasks = [asyncio.create_task(bus.run()), asyncio.create_task(ingest.run())]
         yield database
