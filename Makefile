@@ -34,6 +34,7 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
 $(VENV)/.test: $(BIN)/uv pyproject.toml constraints.txt
 	$(INSTALL) '.[bench]'
 	sh docker/browser.sh
+	sh docker/mosquitto.sh
 	touch $@ $(VENV)/.demo
 
 clean:

@@ -21,7 +21,7 @@ from nats.js import JetStreamContext
 from bench._ambulances import Template, gateway_id, write_cloud
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
-from cloud.bus.jetstream import STREAM, UP_SUBJECTS, Bus
+from cloud.bus.jetstream import STREAM, UP_SUBJECTS, JetStreamBus
 from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
 from cloud.counters import Counters
 from cloud.ingest import Ingest
@@ -124,7 +124,7 @@ async def _ours(config: CloudConfig, password: str, count: int) -> tuple[float, 
     database = await asyncio.to_thread(Database, config.state_path / STORE_FILE)
     counters, clock = Counters(), SystemClock()
     try:
-        async with Bus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
+        async with JetStreamBus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
             ingest = Ingest(
                 bus, database, Appender(database, clock), counters, lambda: None, lambda _sessions, _us: None
             )

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
-from cloud.bus.jetstream import Bus
-from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
+from cloud.bus.bus import Bus
+from cloud.bus.jetstream import JetStreamBus
+from cloud.bus.mqtt import MqttBus
+from cloud.config import INGEST_USER, STORE_FILE, BrokerKind, CloudConfig
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -34,12 +37,13 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
     clock, counters = SystemClock(), Counters()
     access = Access(config.access)
     listener = listen(config.api)
+    is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
-        async with Broker(config) as broker:
+        async with Broker(config) if is_embedded else nullcontext() as broker:
+            config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
             database = await asyncio.to_thread(Database, config.state_path / STORE_FILE)
             try:
-                password = password_path(config.state_path, INGEST_USER).read_text(encoding="ascii").strip()
-                async with Bus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
+                async with open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
                     feed, reader = Feed(clock, counters), StoreReader(database)
                     keeper = FeedKeeper(feed, reader, bus, clock)
                     boards = boards_consumer(database, counters, keeper.changed)
@@ -54,7 +58,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     )
                     await boards.catch_up()
                     await keeper.fill()
-                    tasks.create_task(broker.run(), name="broker")
+                    if broker is not None:
+                        tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
                     tasks.create_task(boards.run(), name="boards")
@@ -66,3 +71,11 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                 await asyncio.to_thread(database.close)
     finally:
         listener.close()
+
+
+def open_bus(config: CloudConfig, counters: Counters) -> AbstractAsyncContextManager[Bus]:
+    """The bus to the broker that the configuration names."""
+    if config.broker.kind is BrokerKind.MQTT:
+        return nullcontext(MqttBus(config.broker, counters))
+    password = password_path(config.state_path, INGEST_USER).read_text(encoding="ascii").strip()
+    return JetStreamBus(config.broker, password)

@@ -6,9 +6,11 @@ import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
+from wire.configuration import ConfigError, load
 from wire.topics import check_gateway_id
 
 # Also a user of the broker, so no gateway may bear it.
@@ -45,6 +47,27 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+class Endpoint(NamedTuple):
+    """A broker of somebody else."""
+
+    host: str
+    port: int
+    is_tls: bool
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Reads mqtt://host:port or mqtts://host:port, the port by default the scheme's own. Raises ValueError."""
+    url = urlsplit(text)
+    try:
+        port = url.port if url.port is not None else {"mqtt": 1883, "mqtts": 8883}[url.scheme]
+    except (KeyError, ValueError):
+        port = 0
+    is_bare = not url.path and not url.query and not url.fragment and url.username is None
+    if not url.hostname or not port or url.scheme not in ("mqtt", "mqtts") or not is_bare:
+        raise ValueError(f"{text!r} is not mqtt://host:port or mqtts://host:port")
+    return Endpoint(url.hostname, port, url.scheme == "mqtts")
+
+
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keys of a listener; with `ca_file` clients must show a certificate signed by it."""
 
@@ -58,8 +81,18 @@ def _require_tls(key: str, listen: str, tls: TlsConfig | None) -> None:
         raise ValueError(f"{key} = {listen!r} is reachable from outside and needs tls.cert_file and tls.key_file")
 
 
+class BrokerKind(StrEnum):
+    """Who runs the broker."""
+
+    EMBEDDED = "embedded"
+    MQTT = "mqtt"
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The embedded nats-server: `mqtt_listen` for gateways, `client_listen` for this process alone."""
+    """`embedded`: a nats-server of ours, `mqtt_listen` for gateways, `client_listen` for this process alone.
+    `mqtt`: any MQTT 5 broker of the site, `mqtt://` on loopback and `mqtts://` anywhere else."""
+
+    kind: BrokerKind = BrokerKind.EMBEDDED
 
     mqtt_listen: str = "127.0.0.1:1883"
     client_listen: str = "127.0.0.1:4222"
@@ -67,7 +100,22 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buffer_max_age_s: float = 3600.0
     buffer_max_bytes: int = 1 << 30
 
+    endpoint: str = ""
+    user: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
     def __post_init__(self) -> None:
+        for kind, keys in _BROKER_KEYS.items():
+            strangers = [] if kind is self.kind else [key for key in keys if getattr(self, key) != _default(key)]
+            if strangers:
+                raise ValueError(f"{', '.join(strangers)}: only for kind = {kind.value!r}, not {self.kind.value!r}")
+        if self.kind is BrokerKind.MQTT:
+            self._check_mqtt()
+        else:
+            self._check_embedded()
+
+    def _check_embedded(self) -> None:
         _require_tls("mqtt_listen", self.mqtt_listen, self.tls)
         if not parse_address(self.client_listen).is_loopback:
             raise ValueError(
@@ -76,9 +124,34 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.buffer_max_age_s < 60 or self.buffer_max_bytes < 1 << 20:
             raise ValueError("buffer_max_age_s must be at least 60 and buffer_max_bytes at least 1048576")
 
+    def _check_mqtt(self) -> None:
+        if not self.endpoint:
+            raise ValueError("kind = 'mqtt' needs endpoint, mqtt://host:port or mqtts://host:port")
+        endpoint = parse_endpoint(self.endpoint)
+        if not endpoint.is_tls and not Address(endpoint.host, endpoint.port).is_loopback:
+            raise ValueError(f"endpoint = {self.endpoint!r}: only a loopback address may go without mqtts")
+        if not endpoint.is_tls and self.ca_file:
+            raise ValueError(f"ca_file: endpoint = {self.endpoint!r} has no TLS; use mqtts")
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError("user and password_file: give both or none")
+
+
+_BROKER_KEYS = {
+    BrokerKind.EMBEDDED: ("mqtt_listen", "client_listen", "tls", "buffer_max_age_s", "buffer_max_bytes"),
+    BrokerKind.MQTT: ("endpoint", "user", "password_file", "ca_file"),
+}
+
+
+def _default(key: str) -> object:
+    """What a key of the broker is when nobody set it."""
+    return next(field.default for field in msgspec.structs.fields(BrokerConfig) if field.name == key)
+
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A box that may connect; its password lies in secrets/ID.password under the state directory."""
+    """A box that may connect; its password lies in secrets/ID.password under the state directory.
+
+    A broker of the site knows its boxes itself and does not look here.
+    """
 
     id: str
 
@@ -136,3 +209,12 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def state_path(self) -> Path:
         """The directory that holds everything this process keeps."""
         return Path(self.state_dir)
+
+
+def read(path: Path) -> CloudConfig:
+    """Reads and checks a configuration without connecting to anything. Raises ConfigError."""
+    config = load(path, CloudConfig)
+    for key in ("password_file", "ca_file"):
+        if (name := getattr(config.broker, key)) and not Path(name).is_file():
+            raise ConfigError(f"{path}: broker.{key}: {name}: no such file")
+    return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from cloud.bus.jetstream import Bus
+from cloud.bus.bus import Bus
 from cloud.feed import CLEARED_SHOWN_US, Feed
 from cloud.store.database import StoreUnavailable
 from cloud.store.reader import StoredAlert, StoredSession, StoreReader, UnknownSession

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from cloud.bus.jetstream import Bus
+from cloud.bus.bus import Bus
 from cloud.counters import Counters
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database, StoreUnavailable

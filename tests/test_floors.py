@@ -38,6 +38,7 @@ RIM: dict[str, tuple[str, ...]] = {
     "bleak": ("drivers/links/",),
     "bumble": ("drivers/links/bumble_backend.py", "firmware_sim/", "bench/"),
     "aiomqtt": ("edge/uplink.py", "cloud/bus/", "bench/"),
+    "paho": ("cloud/bus/mqtt.py",),
     "nats": ("cloud/bus/", "bench/"),
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
     "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/api/audit.py"),

@@ -18,6 +18,7 @@ from cloud.store.reader import StoreReader
 from firmware_sim.replay import ReplayError, open_recording
 from firmware_sim.scene import load_scene
 from firmware_sim.truth import Truth
+from vitalwire import mosquitto
 from vitalwire.command import UsageError
 from vitalwire.judge import RunKey, accepted_runs, judge, missing_records
 from vitalwire.stage import MONITOR_ID, Stage, check_port, demo_home, free_port, on_stage, prepare_folder
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     port: int = 8080
     drain_s: float = 60.0
     state: Path | None = None
+    broker: str = "embedded"
     mutant: Mapping[str, Sequence[str]] = {}
 
 
@@ -53,6 +55,8 @@ def run(plan: Plan) -> int:
 def prepare(plan: Plan) -> Stage:
     """Checks all that can be checked before anything starts. Raises UsageError, ConfigError."""
     load_scene(plan.scene)
+    if plan.broker == "mosquitto":
+        mosquitto.find()
     if plan.record is not None:
         try:
             open_recording(plan.record)
@@ -64,7 +68,7 @@ def prepare(plan: Plan) -> Stage:
     check_port(port)
     folder = (plan.state or demo_home()).resolve()
     prepare_folder(folder)
-    return Stage(folder, plan.scene, port=port, mutant=plan.mutant)
+    return Stage(folder, plan.scene, port=port, broker=plan.broker, mutant=plan.mutant)
 
 
 async def _until_interrupted(plan: Plan, stage: Stage) -> int:

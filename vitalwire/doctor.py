@@ -17,7 +17,11 @@ from wire.configuration import ConfigError
 
 _CONNECT_S = 3.0
 _LOW_DISK_MIB = 256
-_PARTS = {"edge": ("aiomqtt", "bleak"), "cloud": ("nats", "sqlalchemy", "fastapi"), "sim": ("bumble", "wfdb")}
+_PARTS = {
+    "edge": ("aiomqtt", "bleak"),
+    "cloud": ("nats", "aiomqtt", "sqlalchemy", "fastapi"),
+    "sim": ("bumble", "wfdb"),
+}
 
 
 class Level(Enum):

@@ -21,7 +21,9 @@ from typing import TypeVar
 import httpx
 
 from cloud.bus.broker import die_with
-from cloud.config import STORE_FILE
+from cloud.bus.broker_config import password_path
+from cloud.config import INGEST_USER, STORE_FILE
+from vitalwire import mosquitto
 from vitalwire.command import UsageError
 from wire.backoff import Backoff
 
@@ -123,10 +125,17 @@ class Part:
 
 
 class Stage:
-    """The running demo. `mutant` replaces how a part is started, for tests that break it on purpose."""
+    """The running demo, its broker "embedded" or "mosquitto". `mutant` replaces how a part is started, for tests that
+    break it on purpose."""
 
     def __init__(
-        self, folder: Path, scene: str, *, port: int, mutant: Mapping[str, Sequence[str]] | None = None
+        self,
+        folder: Path,
+        scene: str,
+        *,
+        port: int,
+        broker: str = "embedded",
+        mutant: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.folder = folder
         self.scene = scene
@@ -135,6 +144,7 @@ class Stage:
         self.monitors: dict[str, str] = {}  # the twin's name and its gateway
         self.gateways: list[str] = []
         self._port = port
+        self._broker = broker
         self._mutant = mutant or {}
         self._broker_ports = free_port(), free_port()
         self._monitor = f"127.0.0.1:{free_port()}"
@@ -160,20 +170,28 @@ class Stage:
         return self.folder / "truth"
 
     def broker_pid(self) -> int:
-        """The pid of the broker now running."""
+        """The pid of the broker now running, or of the one just ended."""
+        if "broker" in self.parts:
+            process = self.parts["broker"].process
+            assert process is not None
+            return process.pid
         return int((self.cloud_state / "broker.pid").read_text())
 
     def _command(self, part: str, *arguments: str) -> list[str]:
         return [sys.executable, *self._mutant.get(part, ("-m", "vitalwire")), *arguments]
 
     async def _start(self, name: str, *arguments: str) -> Part:
-        part = Part(name, self._command(name, *arguments), self.folder / "logs" / f"{name}.log")
+        return await self._start_part(name, self._command(name, *arguments))
+
+    async def _start_part(self, name: str, command: Sequence[str]) -> Part:
+        part = Part(name, command, self.folder / "logs" / f"{name}.log")
         self.parts[name] = part
         await part.start()
         return part
 
     async def start_cloud_and_boxes(self) -> None:
-        """Starts the cloud, waits until it answers, then one box for every vehicle and home of the scene."""
+        """Starts the broker, if it is not the cloud's own, and the cloud, waits until it answers, then starts one box
+        for every vehicle and home of the scene."""
         from firmware_sim.scene import load_scene
 
         scene = load_scene(self.scene)
@@ -182,6 +200,10 @@ class Stage:
         self.monitors = {twin.name: twin.vehicle.lower() for twin in scene.monitor}
         self.gateways = [*vehicles, *straps]
         (self.folder / "logs").mkdir(parents=True)
+        if self._broker == "mosquitto":
+            folder = self.folder / "mosquitto"
+            mosquitto.write(folder, self._broker_ports[0], self.cloud_state, self.gateways)
+            await self._start_part("broker", mosquitto.command(folder))
         await self._start("cloud", "cloud", "-c", str(self._write_cloud()))
         await is_answering(self.url, self.parts["cloud"])
         for gateway, vehicle in vehicles.items():
@@ -202,21 +224,31 @@ class Stage:
         return await self._start("sim", *arguments)
 
     def _write_cloud(self) -> Path:
-        mqtt, client = self._broker_ports
         tables: list[tuple[str, Mapping[str, object]]] = [
             ("", {"state_dir": str(self.cloud_state)}),
             ("access", {"mode": "demo"}),
-            ("broker", {"mqtt_listen": f"127.0.0.1:{mqtt}", "client_listen": f"127.0.0.1:{client}"}),
+            ("broker", self._broker_table()),
             ("api", {"listen": f"127.0.0.1:{self._port}"}),
             *(("[gateways]", {"id": gateway}) for gateway in self.gateways),
         ]
         return write_toml(self.folder / "cloud.toml", tables)
 
+    def _broker_table(self) -> Mapping[str, object]:
+        mqtt, client = self._broker_ports
+        if self._broker == "embedded":
+            return {"mqtt_listen": f"127.0.0.1:{mqtt}", "client_listen": f"127.0.0.1:{client}"}
+        return {
+            "kind": "mqtt",
+            "endpoint": f"mqtt://127.0.0.1:{mqtt}",
+            "user": INGEST_USER,
+            "password_file": str(password_path(self.cloud_state, INGEST_USER)),
+        }
+
     def _write_edge(self, gateway: str, kind: str, label: str, device: Mapping[str, object]) -> Path:
         state = self.folder / gateway
         uplink = {
             "endpoints": [f"mqtt://127.0.0.1:{self._broker_ports[0]}"],
-            "password_file": str(self.cloud_state / "secrets" / f"{gateway}.password"),
+            "password_file": str(password_path(self.cloud_state, gateway)),
             "backoff_cap_s": 2.0,
         }
         tables: list[tuple[str, Mapping[str, object]]] = [
@@ -228,8 +260,9 @@ class Stage:
         return write_toml(self.folder / f"{gateway}.toml", tables)
 
     async def stop(self) -> None:
-        """Stops every part: what sends first, what stores last."""
-        for name in sorted(self.parts, key=lambda name: (name == "cloud", name != "sim")):
+        """Stops every part: what sends first, what stores and what carries last."""
+        order = {"sim": 0, "cloud": 2, "broker": 3}
+        for name in sorted(self.parts, key=lambda name: order.get(name, 1)):
             await self.parts[name].stop()
 
     def errors(self) -> list[str]:

@@ -68,7 +68,8 @@ class Broker:
         await self._end_leftover()
         for key, address in (("client_listen", self._client), ("mqtt_listen", self._mqtt)):
             _require_free(f"broker.{key}", address)
-        write_private(self._config_path, broker_config(self._config, ensure_passwords(self._config)))
+        passwords = ensure_passwords(self._config.state_path, (gateway.id for gateway in self._config.gateways))
+        write_private(self._config_path, broker_config(self._config, passwords))
         await self._start(binary)
         try:
             await self._ready()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cloud.config import INGEST_USER, CloudConfig, parse_address
@@ -19,11 +19,10 @@ def password_path(state_path: Path, user: str) -> Path:
     return state_path / "secrets" / f"{user}.password"
 
 
-def ensure_passwords(config: CloudConfig) -> dict[str, str]:
+def ensure_passwords(state_path: Path, gateways: Iterable[str]) -> dict[str, str]:
     """Reads every user's password, minting those not there yet; returns user → password."""
-    users = [INGEST_USER, *(gateway.id for gateway in config.gateways)]
-    (config.state_path / "secrets").mkdir(mode=0o700, parents=True, exist_ok=True)
-    return {user: _read_or_mint(password_path(config.state_path, user)) for user in users}
+    (state_path / "secrets").mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {user: _read_or_mint(password_path(state_path, user)) for user in (INGEST_USER, *gateways)}
 
 
 def _read_or_mint(path: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
 
 import nats
 import nats.errors
@@ -17,6 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
 
+from cloud.bus.bus import Delivery
 from cloud.bus.pull import HEARTBEAT_S, Pull
 from cloud.config import INGEST_USER, BrokerConfig, parse_address
 from wire import topics
@@ -41,15 +41,7 @@ _CONNECT_TIMEOUT_S = 2
 BusErrors = (nats.errors.Error, OSError, TimeoutError)
 
 
-class Delivery(NamedTuple):
-    """One message of the buffer; `ack_subject` settles it."""
-
-    subject: str
-    payload: bytes
-    ack_subject: str
-
-
-class Bus:
+class JetStreamBus:
     """Connections to one broker; `run` keeps the buffer, its consumer and the standing pull alive."""
 
     def __init__(self, config: BrokerConfig, password: str) -> None:
@@ -58,9 +50,8 @@ class Bus:
         self._client = Client()
         self._live_client = Client()
         self._stale = asyncio.Event()
-        self.reconnects = 0
 
-    async def __aenter__(self) -> Bus:
+    async def __aenter__(self) -> JetStreamBus:
         await self._connect(self._client, "ingest", self._on_reconnect)
         try:
             # Its own connection: a burst waiting to be stored must not hold back the screens.
@@ -93,15 +84,14 @@ class Bus:
                 await asyncio.sleep(delay_s)
 
     async def take(self, *, most: int, most_bytes: int) -> list[Delivery]:
-        """Whatever is there, oldest first, waiting only until there is something."""
-        messages = await self._pull.take(most, most_bytes)
-        return [Delivery(message.subject, message.data, message.reply) for message in messages]
+        """As Bus.take; `mark` is the subject that acknowledges."""
+        return await self._pull.take(most, most_bytes)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledges what is committed; a lost acknowledgement only means one more delivery."""
         try:
             for delivery in deliveries:
-                await self._client.publish(delivery.ack_subject)
+                await self._client.publish(delivery.mark)
         except BusErrors as error:
             _log.warning("bus: acknowledgements not sent: %s", error)
         _honour_cancellation()
@@ -141,7 +131,6 @@ class Bus:
         )
 
     async def _on_reconnect(self) -> None:
-        self.reconnects += 1
         self._stale.set()
         self._pull.wake()
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 
 import msgspec
 from nats.aio.msg import Msg
+
+from cloud.bus.bus import Delivery, Waiting
 
 # While nothing arrives the broker says so at this interval; silence means that our request is lost.
 HEARTBEAT_S = 2.0
@@ -31,10 +32,8 @@ class Pull:
         self.last_heard_s = 0.0
         self.is_refused = False
         self._requested = 0  # asked for, neither delivered nor refused yet
-        # Bounded by the window, since no more is ever asked for. Full policy: wait, the broker keeps the rest.
-        self._messages: deque[Msg] = deque()
+        self._waiting = Waiting()
         self._changed = asyncio.Event()
-        self._arrived = asyncio.Event()
 
     def forget_requests(self) -> None:
         """After a reconnect or repair the broker knows none of our requests."""
@@ -44,7 +43,7 @@ class Pull:
 
     def next_request(self) -> bytes | None:
         """A request to send now, when half of the window is free."""
-        room = _WINDOW - self._requested - len(self._messages)
+        room = _WINDOW - self._requested - len(self._waiting)
         if room < _WINDOW // 2:
             return None
         self._requested += room
@@ -58,8 +57,7 @@ class Pull:
         # Messages of MQTT clients carry headers of their own; only the broker's words come to the inbox itself.
         if not message.subject.startswith(self.inbox):
             self._requested = max(0, self._requested - 1)
-            self._messages.append(message)
-            self._arrived.set()
+            self._waiting.put(Delivery(message.subject, message.data, message.reply))
             if self._requested < _WINDOW // 2:
                 self._changed.set()
             return
@@ -82,15 +80,8 @@ class Pull:
         await self._changed.wait()
         self._changed.clear()
 
-    async def take(self, most: int, most_bytes: int) -> list[Msg]:
-        """At least one message, then whatever else is there, within the limits (the first may exceed them)."""
-        while not self._messages:
-            self._arrived.clear()
-            await self._arrived.wait()
-        taken = [self._messages.popleft()]
-        size = len(taken[0].data)
-        while self._messages and len(taken) < most and size + len(self._messages[0].data) <= most_bytes:
-            taken.append(self._messages.popleft())
-            size += len(taken[-1].data)
+    async def take(self, most: int, most_bytes: int) -> list[Delivery]:
+        """As Bus.take."""
+        taken = await self._waiting.take(most, most_bytes)
         self._changed.set()
         return taken

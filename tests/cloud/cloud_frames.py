@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from cloud.bus.broker_config import password_path
-from cloud.config import CloudConfig, parse_address
+from cloud.config import BrokerKind, CloudConfig, parse_address, parse_endpoint
 from wire.clock import ClockAnchor
 from wire.messages import Batch, Lane, encode_frame, encode_record
 from wire.readings import Body, Numeric, Origin, SampleBlock, WaveformBlock
@@ -58,7 +58,10 @@ def frame(
 
 
 def gateway_client(config: CloudConfig, gateway: str, *, password: str = "") -> aiomqtt.Client:
-    address = parse_address(config.broker.mqtt_listen)
+    """As a box connects to either kind of broker."""
+    broker = config.broker
+    is_mqtt = broker.kind is BrokerKind.MQTT
+    address = parse_endpoint(broker.endpoint) if is_mqtt else parse_address(broker.mqtt_listen)
     return aiomqtt.Client(
         address.host,
         address.port,

@@ -8,6 +8,7 @@ import pytest
 
 from cloud.bus.broker import Broker
 from cloud.config import AccessConfig, AccessMode, ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
+from tests.cloud.sites import HAS_MOSQUITTO, KINDS, Site, open_site
 
 
 def free_port() -> int:
@@ -34,4 +35,22 @@ def config(tmp_path: Path) -> CloudConfig:
 @pytest.fixture
 async def broker(config: CloudConfig) -> AsyncIterator[Broker]:
     async with Broker(config) as running:
+        yield running
+
+
+@pytest.fixture(params=KINDS)
+async def site(request: pytest.FixtureRequest, config: CloudConfig, tmp_path: Path) -> AsyncIterator[Site]:
+    """Each test over both kinds of broker."""
+    if request.param == "mosquitto" and not HAS_MOSQUITTO:
+        pytest.skip("no mosquitto here: apt-get install mosquitto")
+    async with open_site(request.param, config, tmp_path / "mosquitto") as running:
+        yield running
+
+
+@pytest.fixture
+async def mosquitto_site(config: CloudConfig, tmp_path: Path) -> AsyncIterator[Site]:
+    """For what only a broker of the site does."""
+    if not HAS_MOSQUITTO:
+        pytest.skip("no mosquitto here: apt-get install mosquitto")
+    async with open_site("mosquitto", config, tmp_path / "mosquitto") as running:
         yield running

@@ -6,11 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud.config import ApiConfig, BrokerConfig, CloudConfig, TlsConfig, parse_address
+from cloud.config import ApiConfig, BrokerConfig, CloudConfig, TlsConfig, parse_address, parse_endpoint
 from wire.configuration import ConfigError, convert, load
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "cloud.toml"
 DEMO = {"access": {"mode": "demo"}}
+
+
+def mqtt(**keys: str) -> dict[str, Any]:
+    return DEMO | {"broker": {"kind": "mqtt"} | keys}
 
 
 def test_the_example_is_valid_and_names_every_key() -> None:
@@ -29,6 +33,15 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"broker": {"mqtt_listen": "0.0.0.0:1883"}}, "needs tls.cert_file"),
         (DEMO | {"broker": {"client_listen": "10.0.0.1:4222"}}, "must be a loopback"),
         (DEMO | {"broker": {"mqtt_listen": "localhost"}}, "not HOST:PORT"),
+        (mqtt(), "needs endpoint"),
+        (mqtt(endpoint="mqtt://broker.example.org"), "only a loopback address may go without mqtts"),
+        (mqtt(endpoint="http://localhost"), "is not mqtt://host:port"),
+        (mqtt(endpoint="mqtts://broker.example.org:x"), "is not mqtt://host:port"),
+        (mqtt(endpoint="mqtts://user:word@broker.example.org"), "is not mqtt://host:port"),
+        (mqtt(endpoint="mqtt://localhost", ca_file="ca.crt"), "has no TLS"),
+        (mqtt(endpoint="mqtt://localhost", user="ingest"), "give both or none"),
+        (mqtt(endpoint="mqtt://localhost", mqtt_listen="127.0.0.1:1"), "mqtt_listen: only for kind = 'embedded'"),
+        (DEMO | {"broker": {"endpoint": "mqtt://localhost"}}, "endpoint: only for kind = 'mqtt', not 'embedded'"),
         (DEMO | {"api": {"listen": "0.0.0.0:80", "tls": {"cert_file": "a", "key_file": "b"}}}, "needs a loopback"),
         (DEMO | {"api": {"listen": "0.0.0.0:80"}}, "needs tls.cert_file"),
         (DEMO | {"gateways": [{"id": "a"}, {"id": "a"}]}, "only once"),
@@ -55,3 +68,9 @@ def test_addresses_of_both_kinds_are_read() -> None:
     assert parse_address("[::1]:80").is_loopback
     assert str(parse_address("[::1]:80")) == "[::1]:80"
     assert not parse_address("example.org:80").is_loopback
+
+
+def test_endpoints_have_the_ports_of_their_schemes() -> None:
+    assert parse_endpoint("mqtts://broker.example.org") == ("broker.example.org", 8883, True)
+    assert parse_endpoint("mqtt://[::1]") == ("::1", 1883, False)
+    assert parse_endpoint("mqtt://localhost:9") == ("localhost", 9, False)

@@ -77,11 +77,19 @@ def play(
     *,
     mutant: Mapping[str, Sequence[str]] | None = None,
     record: Path | None = None,
+    broker: str = "embedded",
     drain_s: float = 60.0,
 ) -> dict[str, Any]:
     """The demo's report after `schedule`: seconds from the first sample a screen saw, and what to do then."""
-    state = folder / "demo"
-    plan = demo.Plan(record=record, for_s=for_s, port=0, state=state, mutant=mutant or {}, drain_s=drain_s)
+    plan = demo.Plan(
+        record=record,
+        for_s=for_s,
+        port=0,
+        state=folder / "demo",
+        broker=broker,
+        mutant=mutant or {},
+        drain_s=drain_s,
+    )
     stage = demo.prepare(plan)
 
     async def run() -> dict[str, Any]:

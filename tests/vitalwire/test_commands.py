@@ -56,6 +56,12 @@ WRONG = [
     ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
     ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),
     ('[access]\nmode = "token"', ["tokens_file"]),
+    ('[access]\nmode = "demo"\n[broker]\nkind = "kafka"', ["broker.kind", "embedded, mqtt"]),
+    (
+        '[access]\nmode = "demo"\n[broker]\nkind = "mqtt"\nendpoint = "mqtt://[::1]"\n'
+        'user = "ingest"\npassword_file = "nowhere.password"',
+        ["broker.password_file", "no such file"],
+    ),
     ('[access]\nmode = "demo"\n[api]\nlisten = "0.0.0.0:80"', ["tls.cert_file"]),
 ]
 

@@ -33,9 +33,9 @@ def _check(path: Path) -> str:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         keys = set()  # load() says it better
     if "access" in keys or "broker" in keys:
-        from cloud.config import CloudConfig
+        from cloud import config as cloud_config
 
-        load(path, CloudConfig)
+        cloud_config.read(path)
         return "cloud"
     if "population" in keys:
         from clinical.alarm_limits import AlarmLimits

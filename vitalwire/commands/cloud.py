@@ -20,10 +20,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs until stopped. Raises ConfigError before anything starts."""
     from cloud import app
     from cloud.bus.broker import BrokerUnavailable
-    from cloud.config import CloudConfig
-    from wire.configuration import load
+    from cloud.config import read
 
-    config = load(arguments.config, CloudConfig)
+    config = read(arguments.config)
     try:
         return run_until_stopped(lambda: app.run(config))
     except* BrokerUnavailable as group:

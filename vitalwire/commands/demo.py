@@ -1,6 +1,6 @@
 """Show the whole way: simulated devices, boxes, broker, cloud and the ER screen.
 
-`vitalwire demo [--for SECONDS --report FILE] [--scene NAME] [--record PATH]`
+`vitalwire demo [--for SECONDS --report FILE] [--scene NAME] [--record PATH] [--broker embedded|mosquitto]`
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the verdict as JSON")
     parser.add_argument("--scene", default="first_light", help="what is simulated")
     parser.add_argument("--record", type=Path, metavar="PATH", help="play a WFDB record through the monitor")
+    parser.add_argument(
+        "--broker", choices=("embedded", "mosquitto"), default="embedded", help="the cloud's own, or a Mosquitto"
+    )
     parser.add_argument("--port", type=int, default=8080, help="of the screens; 0 takes a free one")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where the demo keeps its store and logs")
 
@@ -31,5 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
             report=arguments.report,
             port=arguments.port,
             state=arguments.state,
+            broker=arguments.broker,
         )
     )
