@@ -20,7 +20,8 @@ from wire.messages import Batch, Lane, Receipt, encode_frame
 
 # Full-policy: what does not fit is left to the backlog; every chunk is on disk.
 _LIVE_CHUNKS = 64
-_RECHECK_S = 1.0
+# A fraction of the shortest timeout (edge/window.py).
+_LOOK_S = 0.25
 
 
 class _Lane:
@@ -98,7 +99,8 @@ class Dispatch:
             return False
         self.counts["receipts"] += 1
         for lane in self._lanes.values():
-            lane.wake.set()  # room in this lane's window, or in the share of the backlog of all
+            if lane.has_backlog or lane.live:
+                lane.wake.set()  # there may be room for it now
         return True
 
     def _measure(self, sent: Sent, now_us: int) -> None:
@@ -120,7 +122,17 @@ class Dispatch:
                 self.counts["bytes_sent"] += len(sent.frame)
                 lane.budget.spend(len(sent.frame), now_us)
                 return sent
-            await self._wait(lane)
+            await lane.wake.wait()
+
+    async def remind(self) -> None:
+        """Wakes what waits for time to pass: receipts overdue, budgets refilled. Until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now_us = self._clock.monotonic_us()
+            for lane in self._lanes.values():
+                expiry_us = lane.window.next_expiry_us()
+                if lane.has_backlog or lane.live or (expiry_us is not None and expiry_us <= now_us):
+                    lane.wake.set()
 
     def _overdue(self, lane: _Lane, now_us: int) -> Sent | None:
         sent = lane.window.overdue(now_us)
@@ -161,13 +173,3 @@ class Dispatch:
         if is_backlog:
             self._backfill.left(len(frame))
         return sent
-
-    async def _wait(self, lane: _Lane) -> None:
-        """Until there may be something to send or to send again."""
-        expiry_us = lane.window.next_expiry_us()
-        wait_s = _RECHECK_S if expiry_us is None else (expiry_us - self._clock.monotonic_us()) / 1e6
-        try:
-            async with asyncio.timeout(max(0.001, wait_s)):
-                await lane.wake.wait()
-        except TimeoutError:
-            return

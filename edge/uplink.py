@@ -177,6 +177,7 @@ class Uplink:
             self._heard_us = self._clock.monotonic_us()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._receive(client, backoff), name="uplink receipts")
+                tasks.create_task(self._dispatch.remind(), name="uplink reminder")
                 tasks.create_task(self._notice_silence(), name="uplink silence")
                 for lane in Lane:
                     tasks.create_task(self._send(client, tasks, lane), name=f"uplink {lane.value}")
