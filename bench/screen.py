@@ -22,16 +22,16 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import screens
+from cloud.words import vocabulary_json
 from wire.clock import Clock, SystemClock
 from wire.readings import SampleBlock
-from wire.vocabulary import METRICS, TWELVE_LEADS, WAVEFORMS
+from wire.vocabulary import TWELVE_LEADS
 from wire.waveform import encode
 
 Message = dict[str, Any]  # JSON of docs/live.md
@@ -261,7 +261,7 @@ class LiveFeed:
 
         routes = [
             Route("/er", lambda _: FileResponse(screens.ROOT / "er" / "index.html", headers=_STRICT)),
-            Route("/api/v1/vocabulary", _vocabulary),
+            Route("/api/v1/vocabulary", lambda _: JSONResponse(vocabulary_json())),
             WebSocketRoute("/api/v1/live", self._live),
             Mount("/screens", StaticFiles(directory=screens.ROOT)),
         ]
@@ -315,22 +315,6 @@ class LiveFeed:
 
 # What a careful server sends: the screens must live with it.
 _STRICT = {"Content-Security-Policy": "default-src 'self'; connect-src 'self'; base-uri 'none'; object-src 'none'"}
-
-
-def _vocabulary(_: Request) -> Response:
-    metrics = {
-        name: {
-            "en": facts.title_en,
-            "zh": facts.title_zh,
-            "unit": facts.unit,
-            "decimals": facts.decimals,
-            "low": facts.plausible[0],
-            "high": facts.plausible[1],
-        }
-        for name, facts in METRICS.items()
-    }
-    waveforms = {kind: {"en": w.title_en, "zh": w.title_zh, "unit": w.unit} for kind, w in WAVEFORMS.items()}
-    return JSONResponse({"metrics": metrics, "waveforms": waveforms, "leads": list(TWELVE_LEADS)})
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -171,6 +171,11 @@ async def test_the_vocabulary_names_every_metric(demo: httpx.AsyncClient) -> Non
     vocabulary = (await demo.get("/api/v1/vocabulary")).json()
     assert set(vocabulary["metrics"]) == {metric.value for metric in METRICS}
     assert vocabulary["metrics"]["spo2"]["zh"] == "血氧饱和度"
+    assert [vocabulary["metrics"][name]["episodic"] for name in ("nibp_mean", "gcs_total", "spo2")] == [
+        True,
+        True,
+        False,
+    ]
     assert len(vocabulary["leads"]) == 12
 
 
