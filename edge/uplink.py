@@ -93,6 +93,7 @@ class Uplink:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
+        self.receipted_mono_us: int | None = None  # when the cloud last said "stored"
         self._was_connected = False
         self._gateway = gateway
         self._config = config
@@ -209,6 +210,7 @@ class Uplink:
             self.counts["receipt_foreign"] += 1
             return
         self.counts["receipts"] += 1
+        self.receipted_mono_us = self._clock.monotonic_us()
         if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
             await self._spool.reoffer()
