@@ -36,7 +36,7 @@ async def ingesting(config: CloudConfig) -> AsyncIterator[Database]:
     database = Database(config.state_path / "store.sqlite")
     appender = Appender(database, FakeClock())
     async with Bus(config.broker, password(config)) as bus:
-        ingest = Ingest(bus, database, appender, Counters(), lambda: None, lambda sessions, stored_us: None)
+        ingest = Ingest(bus, database, appender, Counters(), lambda: None, lambda appended: None)
         tasks = [asyncio.create_task(bus.run()), asyncio.create_task(ingest.run())]
         yield database
         for task in tasks:

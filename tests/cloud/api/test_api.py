@@ -22,6 +22,7 @@ from cloud.feed import Feed
 from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
+from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.configuration import ConfigError
@@ -45,6 +46,7 @@ def build(database: Database, access: AccessConfig) -> FastAPI:
         access=Access(access),
         audit=Audit(database, clock),
         reader=StoreReader(database),
+        fleet_reader=FleetReader(database),
         feed=Feed(clock, counters),
         counters=counters,
         clock=clock,
@@ -93,11 +95,11 @@ def test_every_route_declares_exactly_one_permission(token_app: FastAPI) -> None
         assert len(declared) == 1, route.path
 
 
-def test_what_shows_patients_is_audited(token_app: FastAPI) -> None:
+def test_what_shows_patients_or_boxes_is_audited(token_app: FastAPI) -> None:
     for route in token_app.routes:
         assert isinstance(route, APIRoute | APIWebSocketRoute)
         (requires,) = [each.call for each in route.dependant.dependencies if isinstance(each.call, Requires)]
-        if requires.permission in (Permission.VIEW_LIVE, Permission.VIEW_RECORD):
+        if requires.permission in (Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.VIEW_FLEET):
             assert requires.audited, route.path
 
 
