@@ -135,7 +135,7 @@ export class Details {
       device.connected,
     ]);
     fillList(this.devices, items.length ? items : [[t("no_devices"), "", "", "", true]], ([id, driver, state, heard, connected]) =>
-      el("li", { "data-connected": String(connected) }, el("b", {}, id), ` ${driver} `, el("span", {}, state), ` ${heard}`),
+      el("li", { "data-connected": String(connected) }, el("b", {}, id), driver && ` · ${driver} · `, el("span", {}, state), heard && ` · ${heard}`),
     );
     fillFacts(this.counters, Object.entries(gateway.counters).map(([name, count]) => [name, countText(count)]));
   }

@@ -77,7 +77,7 @@ function build() {
     view.dead,
     view.connecting,
     el("div", { class: "stage" }, view.table.node, view.details.node),
-    el("footer", { class: "disclaimer" }, t("fleet_disclaimer"), " · ", el("span", { class: "keys" }, t("fleet_keys"))),
+    el("footer", { class: "disclaimer" }, t("fleet_disclaimer"), el("span", { class: "keys" }, ` · ${t("fleet_keys")}`)),
   );
   document.title = `vitalwire · ${t("fleet_title")}`;
   if (chosen.box) view.details.open(chosen.box);

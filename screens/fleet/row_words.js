@@ -11,6 +11,7 @@ export const countText = (n) => number.format(n);
 /** {column: [line, quieter second line]}; `dead`: the cloud is not heard, so nothing here is current. */
 export function rowWords(row, nowUs, dead) {
   const { gauges } = row;
+  const isKnown = row.state !== "never";
   const age = (us) => ageText((nowUs - us) / 1000);
   const seconds = (s) => ageText(s * 1000);
   const state = t(`state_${row.state}`);
@@ -18,16 +19,16 @@ export function rowWords(row, nowUs, dead) {
     box: [row.gateway_id, row.label === row.gateway_id ? "" : row.label],
     state: dead
       ? [t("state_unknown"), t("was", { state })]
-      : [state, row.state === "never" ? "" : t("for_age", { age: age(row.since_us) })],
+      : [state, isKnown ? t("for_age", { age: age(row.since_us) }) : ""],
     backlog: backlogWords(row, seconds),
-    receipt: [row.last_receipt_us === null ? t("never") : t("ago", { age: age(row.last_receipt_us) }), ""],
+    receipt: [receiptWords(row, isKnown, age), ""],
     clock: clockWords(row),
     disk: [
       gauges.disk_free_mib === undefined ? "" : sizeText(gauges.disk_free_mib),
       gauges.spool_mib === undefined ? "" : t("spool_used", { v: sizeText(gauges.spool_mib) }),
     ],
     drops: [
-      row.skipped ? t("skipped_short", { n: countText(row.skipped) }) : "0",
+      row.skipped ? t("skipped_short", { n: countText(row.skipped) }) : isKnown ? "0" : "",
       row.lost_records || row.gaps ? t("lost_short", { n: countText(row.lost_records) }) : "",
     ],
     devices: [
@@ -40,6 +41,11 @@ export function rowWords(row, nowUs, dead) {
     ],
     version: [row.version, ""],
   };
+}
+
+function receiptWords({ last_receipt_us: receiptUs }, isKnown, age) {
+  if (receiptUs !== null) return t("ago", { age: age(receiptUs) });
+  return isKnown ? t("never") : "";
 }
 
 function backlogWords({ gauges, ...row }, seconds) {
