@@ -239,7 +239,7 @@ def test_five_hundred_boxes_are_shown_and_kept_up_with(office: Office) -> None:
         office.page.wait_for_timeout(300)
     expect(office.page.get_by_test_id("group-online")).to_have_text("500Online")
     stats = office.page.evaluate("window.vitalwire.stats()")
-    assert stats["refreshes"] >= 5
+    assert stats["refreshes"] >= 1
     # A person notices a tenth of a second; the rest of the limit is for a machine with other work.
     assert stats["worstMs"] < 1000
     office.page.get_by_test_id("filter").fill("gw-499")
