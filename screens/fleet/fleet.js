@@ -60,7 +60,7 @@ function build() {
     shown: el("span", { class: "shown", role: "status", "data-testid": "shown" }),
     deadSince: el("span", {}),
     connecting: el("p", { class: "nothing", "data-testid": "connecting" }),
-    table: new Table({ onOpen: open }),
+    table: new Table({ onOpen: open, onSeen: refreshSoon }),
     details: new Details({ onClose: close }),
   };
   for (const group of GROUPS) view.groups[group].append(view.counts[group], el("span", {}, t(`fleet_${group}`)));

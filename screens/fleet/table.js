@@ -5,10 +5,14 @@ import { COLUMNS, rowWords } from "./row_words.js";
 import { troubleWords } from "./troubles.js";
 
 const MOST_TROUBLES_SHOWN = 3;
+// Rows this far out of sight are kept up to date: a quick scroll still finds words of now.
+const SIGHT_MARGIN = "400px";
 
 export class Table {
-  constructor({ onOpen }) {
+  /** `onSeen`: rows came into sight and want to be brought up to date. */
+  constructor({ onOpen, onSeen }) {
     this.onOpen = onOpen;
+    this.onSeen = onSeen;
     this.views = new Map();
     this.order = [];
     this.current = null; // the box the keyboard stands on
@@ -22,6 +26,7 @@ export class Table {
       this.empty,
     );
     this.node.setAttribute("role", "table");
+    this.sight = new IntersectionObserver((entries) => this.#sighted(entries), { root: this.node, rootMargin: SIGHT_MARGIN });
     this.body.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
@@ -31,6 +36,7 @@ export class Table {
     const kept = new Set(ids);
     for (const [id, view] of this.views) {
       if (kept.has(id)) continue;
+      this.sight.unobserve(view.node);
       view.node.remove();
       this.views.delete(id);
     }
@@ -71,8 +77,9 @@ export class Table {
       if (name === "trouble") cells.trouble.list = cell;
     }
     node.addEventListener("click", ({ target }) => target !== open && this.#open(id));
-    view = { node, open, cells, troubles: "" };
+    view = { node, open, cells, troubles: "", isInSight: true };
     this.views.set(id, view);
+    this.sight.observe(node);
     return view;
   }
 
@@ -81,7 +88,16 @@ export class Table {
     this.onOpen(id);
   }
 
+  #sighted(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const view = this.views.get(target.dataset.id);
+      if (view) view.isInSight = isIntersecting;
+    }
+    if (entries.some(({ isIntersecting }) => isIntersecting)) this.onSeen();
+  }
+
   #fill(view, { row, troubles }, nowUs, dead) {
+    if (!view.isInSight) return;
     const words = rowWords(row, nowUs, dead);
     for (const [name, [line, quiet]] of Object.entries(words)) {
       setText(view.cells[name].line, line);
