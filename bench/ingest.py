@@ -125,9 +125,7 @@ async def _ours(config: CloudConfig, password: str, count: int) -> tuple[float, 
     counters, clock = Counters(), SystemClock()
     try:
         async with JetStreamBus(config.broker, password) as bus, asyncio.TaskGroup() as tasks:
-            ingest = Ingest(
-                bus, database, Appender(database, clock), counters, lambda: None, lambda _sessions, _us: None
-            )
+            ingest = Ingest(bus, database, Appender(database, clock), counters, lambda: None, lambda _appended: None)
             started = time.perf_counter()
             running = [tasks.create_task(bus.run()), tasks.create_task(ingest.run())]
             while counters["batches_stored"] < count:

@@ -22,16 +22,16 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import screens
+from cloud.words import vocabulary_json
 from wire.clock import Clock, SystemClock
 from wire.readings import SampleBlock
-from wire.vocabulary import METRICS, TWELVE_LEADS, WAVEFORMS
+from wire.vocabulary import TWELVE_LEADS
 from wire.waveform import encode
 
 Message = dict[str, Any]  # JSON of docs/live.md
@@ -194,6 +194,8 @@ def frame(session_id: str, stream: str, quality: int, block: bytes) -> bytes:
 class LiveFeed:
     """The live channel in a thread of its own: real HTTP, real WebSocket; says what it is told, ticks by itself."""
 
+    page = "/er"
+
     def __init__(self, patients: list[FeedPatient], clock: Clock, hello: Message | None = None) -> None:
         self.patients = patients
         self.clock = clock
@@ -234,9 +236,9 @@ class LiveFeed:
 
     @property
     def url(self) -> str:
-        """Where the ER screen is."""
+        """Where the screen is."""
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}/er"
+        return f"http://127.0.0.1:{port}{self.page}"
 
     def say(self, *messages: Message | bytes) -> None:
         """Sends to every screen, from any thread; returns when it is sent."""
@@ -259,13 +261,23 @@ class LiveFeed:
                 for task in tasks:
                     task.cancel()
 
-        routes = [
-            Route("/er", lambda _: FileResponse(screens.ROOT / "er" / "index.html", headers=_STRICT)),
-            Route("/api/v1/vocabulary", _vocabulary),
-            WebSocketRoute("/api/v1/live", self._live),
-            Mount("/screens", StaticFiles(directory=screens.ROOT)),
-        ]
+        routes = [*self._routes(), Mount("/screens", StaticFiles(directory=screens.ROOT))]
         return Starlette(routes=routes, lifespan=lifespan)
+
+    def _routes(self) -> list[BaseRoute]:
+        """What this screen asks for, beside its files."""
+        return [
+            Route("/er", lambda _: FileResponse(screens.ROOT / "er" / "index.html", headers=STRICT)),
+            Route("/api/v1/vocabulary", lambda _: JSONResponse(vocabulary_json())),
+            WebSocketRoute("/api/v1/live", self._live),
+        ]
+
+    async def _greet(self, socket: WebSocket) -> None:
+        """What a screen is told first, after the hello."""
+        for patient in self.patients:
+            await socket.send_text(json.dumps(patient.snapshot()))
+            for replayed in patient.history:
+                await socket.send_bytes(replayed)
 
     async def _live(self, socket: WebSocket) -> None:
         if self.refuses:
@@ -273,10 +285,7 @@ class LiveFeed:
             return
         await socket.accept()
         await socket.send_text(json.dumps({"type": "hello", "server_us": self.clock.now_us(), **self.hello}))
-        for patient in self.patients:
-            await socket.send_text(json.dumps(patient.snapshot()))
-            for replayed in patient.history:
-                await socket.send_bytes(replayed)
+        await self._greet(socket)
         self._sockets.add(socket)
         try:
             while True:
@@ -314,23 +323,7 @@ class LiveFeed:
 
 
 # What a careful server sends: the screens must live with it.
-_STRICT = {"Content-Security-Policy": "default-src 'self'; connect-src 'self'; base-uri 'none'; object-src 'none'"}
-
-
-def _vocabulary(_: Request) -> Response:
-    metrics = {
-        name: {
-            "en": facts.title_en,
-            "zh": facts.title_zh,
-            "unit": facts.unit,
-            "decimals": facts.decimals,
-            "low": facts.plausible[0],
-            "high": facts.plausible[1],
-        }
-        for name, facts in METRICS.items()
-    }
-    waveforms = {kind: {"en": w.title_en, "zh": w.title_zh, "unit": w.unit} for kind, w in WAVEFORMS.items()}
-    return JSONResponse({"metrics": metrics, "waveforms": waveforms, "leads": list(TWELVE_LEADS)})
+STRICT = {"Content-Security-Policy": "default-src 'self'; connect-src 'self'; base-uri 'none'; object-src 'none'"}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

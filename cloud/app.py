@@ -1,6 +1,6 @@
 """The cloud process: builds the parts and starts them, nothing else.
 
-broker → bus → ingest → store → receipts; bus → feed → screens; store → consumers → feed; store → api.
+broker → bus → ingest → store → receipts; bus → feed, fleet → screens; store → consumers → feed, fleet; store → api.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from cloud.bus.bus import Bus
 from cloud.bus.jetstream import JetStreamBus
 from cloud.bus.mqtt import MqttBus
 from cloud.config import INGEST_USER, STORE_FILE, BrokerKind, CloudConfig
-from cloud.consumers import boards_consumer
+from cloud.consumers import boards_consumer, fleet_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.feed_keeper import FeedKeeper
+from cloud.fleet import Fleet
+from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
 from cloud.store.append import Appender
 from cloud.store.database import Database
+from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
 
@@ -44,26 +47,37 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
             database = await asyncio.to_thread(Database, config.state_path / STORE_FILE)
             try:
                 async with open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
-                    feed, reader = Feed(clock, counters), StoreReader(database)
+                    fleet = Fleet(clock, counters, [gateway.id for gateway in config.gateways])
+                    feed, reader, fleet_reader = (
+                        Feed(clock, counters, fleet),
+                        StoreReader(database),
+                        FleetReader(database),
+                    )
                     keeper = FeedKeeper(feed, reader, bus, clock)
+                    fleet_keeper = FleetKeeper(fleet, fleet_reader, clock)
                     boards = boards_consumer(database, counters, keeper.changed)
+                    fleet_boards = fleet_consumer(database, counters, fleet_keeper.changed)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, feed.stored)
                     app = build_app(
                         access=access,
                         audit=Audit(database, clock),
                         reader=reader,
                         feed=feed,
+                        fleet_reader=fleet_reader,
                         counters=counters,
                         clock=clock,
                     )
                     await boards.catch_up()
                     await keeper.fill()
+                    await fleet_keeper.fill()
                     if broker is not None:
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
                     tasks.create_task(boards.run(), name="boards")
+                    tasks.create_task(fleet_boards.run(), name="fleet-boards")
                     tasks.create_task(keeper.run(), name="feed")
+                    tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")
                     if ready is not None:
                         ready(f"{'https' if config.api.tls else 'http'}://{config.api.listen}")

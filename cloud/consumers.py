@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from cloud.counters import Counters
-from cloud.store import boards, schema
+from cloud.store import boards, fleet, schema
 from cloud.store.database import Database
 from cloud.store.reader import StoredEntry, entries_after
 from wire.backoff import Backoff
@@ -25,7 +25,7 @@ Effect = Callable[[sa.Connection, StoredEntry], str | None]
 
 
 class Consumer:
-    """One reader of the log. `effect` works in the transaction and returns the session it changed, if any."""
+    """One reader of the log. `effect` works in the transaction and returns the session or box it changed, if any."""
 
     def __init__(
         self, name: str, effect: Effect, database: Database, counters: Counters, on_change: Callable[[str], None]
@@ -80,3 +80,8 @@ class Consumer:
 def boards_consumer(database: Database, counters: Counters, on_change: Callable[[str], None]) -> Consumer:
     """Keeps the boards of sessions and alerts."""
     return Consumer("boards", boards.apply, database, counters, on_change)
+
+
+def fleet_consumer(database: Database, counters: Counters, on_change: Callable[[str], None]) -> Consumer:
+    """Keeps the boards of boxes; never woken, since nobody waits for a heartbeat to be a few seconds old."""
+    return Consumer("fleet", fleet.apply, database, counters, on_change)

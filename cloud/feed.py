@@ -12,8 +12,11 @@ from typing import Any
 import orjson
 
 from cloud.counters import Counters
+from cloud.fleet import Fleet
 from cloud.gateways import GatewayState
+from cloud.heartbeats import Moment
 from cloud.live_screen import Frame, LiveScreen
+from cloud.store.append import Appended
 from cloud.store.reader import StoredAlert, StoredSession
 from cloud.window import Point, SessionWindow, WaveFrame, pack_wave
 from cloud.words import Json, alert_json, event_json, session_json
@@ -37,15 +40,15 @@ _MOST_CLOSED = 200
 class Feed:
     """The state all screens share. Belongs to the event loop; never waits."""
 
-    def __init__(self, clock: Clock, counters: Counters) -> None:
+    def __init__(self, clock: Clock, counters: Counters, fleet: Fleet | None = None) -> None:
         self._clock, self._counters = clock, counters
+        self.fleet = fleet or Fleet(clock, counters)
         self._sessions: dict[str, StoredSession] = {}
         self._closed: dict[str, StoredSession] = {}
         self._stored_us: dict[str, int] = {}
         # By gateway and session: what another box says of a session never mixes with what its own box says.
         self._windows: dict[tuple[str, str], SessionWindow] = {}
         self._alerts: dict[str, dict[str, StoredAlert]] = {}
-        self._gateways: dict[str, GatewayState] = {}
         self._screens: set[LiveScreen] = set()
         self._ticks = 0
 
@@ -62,7 +65,9 @@ class Feed:
         except ValueError:
             self._counters.add("live_frames_unread")
             return
-        if self.gateway(gateway).seen(self._clock.now_us()):
+        now_us = self._clock.now_us()
+        self.gateway(gateway).started(batch.epoch, now_us)
+        if self.gateway(gateway).seen(now_us):
             self._tell_gateway(gateway)
         for raw in batch.records:
             try:
@@ -77,7 +82,8 @@ class Feed:
     def _hear_record(self, gateway: str, record: Record) -> None:
         body, session_id = decode_body(memoryview(record.body)), record.session_id
         if isinstance(body, Status):
-            self.gateway(gateway).heartbeat(body)
+            moment = Moment(record.boot_id, record.mono_us, body.time_us, self._clock.now_us())
+            self.gateway(gateway).heartbeat(body, moment, session_id)
             self._tell_gateway(gateway)
         session = self._sessions.get(session_id)
         if session is not None and session.gateway != gateway:
@@ -153,6 +159,8 @@ class Feed:
         if (window := self._windows.get((session.gateway, session_id))) is not None:
             session = session._replace(origin=max(session.origin, window.origin))
         known = self._sessions.get(session_id)
+        if session.closed_us is None:
+            self.gateway(session.gateway).label = session.label
         if session != known:
             if session.closed_us is None or known is not None:
                 self._sessions[session_id] = session
@@ -178,10 +186,12 @@ class Feed:
             if stored != before.get(alert_id):
                 self._tell(session_id, {"type": "alert", "session_id": session_id, "alert": alert_json(stored)})
 
-    def stored(self, session_ids: set[str], now_us: int) -> None:
-        """Something of these sessions is committed."""
-        for session_id in session_ids & self._sessions.keys():
-            self._stored_us[session_id] = now_us
+    def stored(self, appended: Appended) -> None:
+        """A group is committed and its receipts are sent."""
+        for session_id in appended.sessions & self._sessions.keys():
+            self._stored_us[session_id] = appended.stored_us
+        for gateway in {gateway for gateway, _receipt in appended.receipts}:
+            self.gateway(gateway).receipted(appended.stored_us)
 
     # Screens.
 
@@ -221,7 +231,7 @@ class Feed:
     def make_good(self, session_id: str, screen: LiveScreen) -> list[Frame]:
         """What a screen needs that lost frames of a session, or of none ('')."""
         if not session_id:
-            return [_gateway_frame(gateway) for gateway in self._gateways.values()]
+            return [_gateway_frame(gateway) for gateway in self.fleet.gateways]
         if session_id in self._sessions or session_id not in self._closed:
             return self.snapshot(session_id, screen)
         message = {"type": "session", "session": self._session_json(self._closed[session_id])}
@@ -232,9 +242,8 @@ class Feed:
         self._ticks += 1
         now_us = self._clock.now_us()
         self._broadcast("", _json({"type": "tick", "server_us": now_us}))
-        for gateway in self._gateways.values():
-            if gateway.expire(now_us):
-                self._tell_gateway(gateway.gateway_id)
+        for gateway in self.fleet.tick():
+            self._tell_gateway(gateway.gateway_id)
         if self._ticks % _BACKFILL_SNAPSHOT_TICKS == 0:
             for session_id in self._sessions:
                 window = self._window_of(session_id)
@@ -244,7 +253,7 @@ class Feed:
 
     def gateway(self, gateway_id: str) -> GatewayState:
         """A box, made on first sight; the broker lets only configured ones speak."""
-        return self._gateways.setdefault(gateway_id, GatewayState(gateway_id))
+        return self.fleet.gateway(gateway_id)
 
     def _window_of(self, session_id: str) -> SessionWindow | None:
         """The window of an open session."""

@@ -13,7 +13,7 @@ from functools import partial
 
 from cloud.bus.bus import Bus
 from cloud.counters import Counters
-from cloud.store.append import Appender, Incoming
+from cloud.store.append import Appended, Appender, Incoming
 from cloud.store.database import Database, StoreUnavailable
 from wire.backoff import Backoff
 
@@ -25,8 +25,8 @@ GROUP_BYTES = 4 << 20
 
 
 class Ingest:
-    """The loop that stores. After a commit `on_stored` is told its sessions and time, and `on_entries` is called if
-    it held more than numerics and waveforms."""
+    """The loop that stores. After a commit `on_stored` is told what became of it, and `on_entries` is called if it
+    held more than numerics and waveforms."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Ingest:
         appender: Appender,
         counters: Counters,
         on_entries: Callable[[], None],
-        on_stored: Callable[[set[str], int], None],
+        on_stored: Callable[[Appended], None],
     ) -> None:
         self._bus, self._database, self._appender = bus, database, appender
         self._counters, self._on_entries, self._on_stored = counters, on_entries, on_stored
@@ -59,6 +59,6 @@ class Ingest:
             await self._bus.send_receipts(appended.receipts)
             await self._bus.settle(deliveries)
             self._counters.add_all(appended.counts)
-            self._on_stored(appended.sessions, appended.stored_us)
+            self._on_stored(appended)
             if appended.counts.get("entry_rows_stored"):
                 self._on_entries()

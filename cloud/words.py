@@ -62,7 +62,7 @@ def numeric_json(numeric: StoredNumeric) -> Json:
 
 
 def vocabulary_json() -> Json:
-    """Titles, units and decimals of every metric and waveform."""
+    """What screens must know of every metric and waveform to show it."""
     return {
         "metrics": {
             metric.value: {
@@ -72,6 +72,7 @@ def vocabulary_json() -> Json:
                 "decimals": facts.decimals,
                 "low": facts.plausible[0],
                 "high": facts.plausible[1],
+                "episodic": facts.episodic,
             }
             for metric, facts in METRICS.items()
         },

@@ -19,7 +19,7 @@ from edge.outbox import Outbox, Source
 from edge.pipeline import Output, Pipeline
 from wire.backoff import Backoff
 from wire.clock import MICROSECONDS, Clock
-from wire.readings import DeviceEvent, EventKind, Origin, Reading
+from wire.readings import DeviceEvent, DeviceState, EventKind, Origin, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +43,18 @@ class DeviceSession:
         self._origin = max(device.origin, session.source.origin)
         self._turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
         self._last_heard_mono_us = clock.monotonic_us()
+        self._has_spoken = False
 
     @property
     def pipeline_counts(self) -> Counter[str]:
         """What the pipeline dropped, by reason."""
         return self._pipeline.counts
+
+    @property
+    def state(self) -> DeviceState:
+        """How the device is now, for the heartbeat."""
+        silent_s = (self._clock.monotonic_us() - self._last_heard_mono_us) / MICROSECONDS if self._has_spoken else None
+        return DeviceState(self.device.id, self.device.driver.name, self.is_connected, silent_s)
 
     async def run(self) -> None:
         """Until cancelled: the device, its silence watched."""
@@ -99,6 +106,7 @@ class DeviceSession:
         transfer = item if isinstance(item, Transfer) else Transfer((item,))
         arrival_us = self._clock.now_us()
         self._last_heard_mono_us = self._clock.monotonic_us()
+        self._has_spoken = True
         if transfer.simulated and self._origin is not Origin.DEMO:
             _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
             self._origin = Origin.DEMO  # never back: simulated is never a patient

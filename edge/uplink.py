@@ -99,6 +99,7 @@ class Uplink:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
+        self.receipted_mono_us: int | None = None  # when the cloud last said "stored"
         self._was_connected = False
         self._gateway = gateway
         self._config = config
@@ -237,7 +238,10 @@ class Uplink:
 
     async def _settle(self, receipt: Receipt) -> None:
         self._heard_us = self._clock.monotonic_us()
-        if await self._dispatch.settle(receipt) and self._store_changed(receipt.store_id):
+        if not await self._dispatch.settle(receipt):
+            return
+        self.receipted_mono_us = self._heard_us
+        if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
             await self._spool.reoffer()
             self._dispatch.look_for_backlog()

@@ -29,7 +29,7 @@ class Uplinks:
         version: str,
         store_changed: Callable[[bytes], bool],
     ) -> None:
-        self._links = [
+        self.links = [
             Uplink(
                 gateway,
                 config,
@@ -48,28 +48,38 @@ class Uplinks:
     def counts(self) -> Counter[str]:
         """What all of them counted."""
         total: Counter[str] = Counter()
-        for link in self._links:
+        for link in self.links:
             total.update(link.counts)
         return total
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether any of them is up."""
+        return any(link.is_connected for link in self.links)
+
+    @property
+    def receipted_mono_us(self) -> int | None:
+        """When the cloud last said "stored", by the monotonic clock."""
+        return max((at for link in self.links if (at := link.receipted_mono_us) is not None), default=None)
+
     def _leading(self) -> int:
         """The first that is up; the first of all when none is."""
-        return next((number for number, link in enumerate(self._links) if link.is_connected), 0)
+        return next((number for number, link in enumerate(self.links) if link.is_connected), 0)
 
     def _leads(self, number: int) -> bool:
         return number == self._leading()
 
     def offer(self, chunk: Chunk) -> None:
         """A chunk just committed."""
-        for link in self._links if chunk.lane is Lane.URGENT else [self._links[self._leading()]]:
+        for link in self.links if chunk.lane is Lane.URGENT else [self.links[self._leading()]]:
             link.offer(chunk)
 
     def _look_for_backlog(self) -> None:
-        for link in self._links:
+        for link in self.links:
             link.look_for_backlog()
 
     async def run(self) -> None:
         """Runs all of them until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for number, link in enumerate(self._links, 1):
+            for number, link in enumerate(self.links, 1):
                 tasks.create_task(link.run(), name=f"uplink {number}")

@@ -235,13 +235,23 @@ class Gap(msgspec.Struct, frozen=True, tag="gap", array_like=True):
     last_index: int = 0
 
 
+class DeviceState(msgspec.Struct, frozen=True, array_like=True):
+    """How a box finds one of its devices; `silent_s` is None when it said nothing since the box's process started."""
+
+    device_id: str
+    driver: str
+    connected: bool
+    silent_s: float | None = None
+
+
 class Status(msgspec.Struct, frozen=True, tag="status", array_like=True):
-    """A box's heartbeat: counters and gauges by name, no patient values."""
+    """A box's heartbeat: counters and gauges by name (docs/wire.md §3.1), its devices; no patient values."""
 
     time_us: int
     version: str
     gauges: dict[str, float]
     counters: dict[str, int]
+    devices: tuple[DeviceState, ...] = ()
 
 
 Reading = Numeric | SampleBlock | DeviceEvent | Position

@@ -130,9 +130,13 @@ METRICS: dict[Metric, MetricFacts] = {
     _M.TEMPERATURE_TYMPANIC: MetricFacts(
         "Tympanic temperature", "鼓膜温度", "Cel", (150392,), ("8310-5",), (10, 50), 1
     ),
-    _M.TEMPERATURE_ORAL: MetricFacts("Oral temperature", "口腔温度", "Cel", (188424,), ("8310-5",), (10, 50), 1),
+    _M.TEMPERATURE_ORAL: MetricFacts(
+        "Oral temperature", "口腔温度", "Cel", (188424,), ("8310-5",), (10, 50), 1, episodic=True
+    ),
     _M.TEMPERATURE_RECTAL: MetricFacts("Rectal temperature", "直肠温度", "Cel", (188420,), ("8310-5",), (10, 50), 1),
-    _M.TEMPERATURE_EAR: MetricFacts("Ear temperature", "耳温", "Cel", (188428,), ("8310-5",), (10, 50), 1),
+    _M.TEMPERATURE_EAR: MetricFacts(
+        "Ear temperature", "耳温", "Cel", (188428,), ("8310-5",), (10, 50), 1, episodic=True
+    ),
     # 188496 is what Mindray VS monitors send as MDC_TEMP_AXIL.
     _M.TEMPERATURE_AXILLARY: MetricFacts(
         "Axillary temperature", "腋温", "Cel", (188496,), ("8310-5",), (10, 50), 1, episodic=True
@@ -163,14 +167,14 @@ METRICS: dict[Metric, MetricFacts] = {
     _M.PR: MetricFacts("PR interval", "PR间期", "ms", (147216,), (), (20, 600)),
     _M.QRS_DURATION: MetricFacts("QRS duration", "QRS时限", "ms", (147228,), (), (20, 400)),
     _M.PVC_RATE: MetricFacts("PVC rate", "室早频率", "/min", (148066,), (), (0, 350)),
-    _M.GCS_TOTAL: MetricFacts("GCS total", "GCS总分", "{score}", (), (), (3, 15)),
-    _M.GCS_EYE: MetricFacts("GCS eye", "GCS睁眼", "{score}", (), (), (1, 4)),
-    _M.GCS_VERBAL: MetricFacts("GCS verbal", "GCS语言", "{score}", (), (), (1, 5)),
-    _M.GCS_MOTOR: MetricFacts("GCS motor", "GCS运动", "{score}", (), (), (1, 6)),
+    _M.GCS_TOTAL: MetricFacts("GCS total", "GCS总分", "{score}", (), (), (3, 15), episodic=True),
+    _M.GCS_EYE: MetricFacts("GCS eye", "GCS睁眼", "{score}", (), (), (1, 4), episodic=True),
+    _M.GCS_VERBAL: MetricFacts("GCS verbal", "GCS语言", "{score}", (), (), (1, 5), episodic=True),
+    _M.GCS_MOTOR: MetricFacts("GCS motor", "GCS运动", "{score}", (), (), (1, 6), episodic=True),
     # 0 alert, 1 new confusion, 2 voice, 3 pain, 4 unresponsive.
-    _M.ACVPU: MetricFacts("Consciousness (ACVPU)", "意识(ACVPU)", "{score}", (), (), (0, 4)),
-    _M.NEWS2_TOTAL: MetricFacts("NEWS2", "NEWS2评分", "{score}", (), (), (0, 20)),
-    _M.PAIN: MetricFacts("Pain", "疼痛评分", "{score}", (), (), (0, 10)),
+    _M.ACVPU: MetricFacts("Consciousness (ACVPU)", "意识(ACVPU)", "{score}", (), (), (0, 4), episodic=True),
+    _M.NEWS2_TOTAL: MetricFacts("NEWS2", "NEWS2评分", "{score}", (), (), (0, 20), episodic=True),
+    _M.PAIN: MetricFacts("Pain", "疼痛评分", "{score}", (), (), (0, 10), episodic=True),
 }
 
 

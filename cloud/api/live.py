@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 
 from cloud.api.auth import SUBPROTOCOL, Access, Permission, Principal, Requires
 from cloud.feed import Feed
-from cloud.live_screen import LiveScreen
+from cloud.live_screen import Frame, LiveScreen
 from wire.clock import Clock
 
 router = APIRouter()
@@ -19,12 +19,33 @@ router = APIRouter()
 _SEND_S = 20.0
 
 
+class TellsScreens(Protocol):
+    """The feed of patients or the fleet of boxes."""
+
+    def join(self, screen: LiveScreen) -> None:
+        """From now on the screen is told what happens."""
+        ...
+
+    def leave(self, screen: LiveScreen) -> None:
+        """The screen is gone."""
+        ...
+
+    def make_good(self, session_id: str, screen: LiveScreen) -> list[Frame]:
+        """What a screen needs that lost frames."""
+        ...
+
+
 @router.websocket("/api/v1/live")
 async def live(
     socket: WebSocket, principal: Annotated[Principal, Depends(Requires(Permission.VIEW_LIVE, "join live"))]
 ) -> None:
     """Speaks until the screen goes away."""
     feed: Feed = socket.app.state.feed
+    await speak(socket, principal, feed)
+
+
+async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens) -> None:
+    """Accepts the screen and passes on what it is told until it goes away."""
     access: Access = socket.app.state.access
     clock: Clock = socket.app.state.clock
     offered = [name for name in socket.scope.get("subprotocols", []) if name.startswith(SUBPROTOCOL)]
@@ -40,23 +61,23 @@ async def live(
     screen = LiveScreen()
     try:
         await _send(socket, orjson.dumps(hello).decode())
-        feed.join(screen)
+        told_by.join(screen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_notice_leaving(socket), name="live-receive")
-            tasks.create_task(_serve(socket, feed, screen), name="live-send")
+            tasks.create_task(_serve(socket, told_by, screen), name="live-send")
     except* (WebSocketDisconnect, TimeoutError, OSError):
         pass  # the screen went away: its next connection begins with a snapshot
     finally:
-        feed.leave(screen)
+        told_by.leave(screen)
 
 
-async def _serve(socket: WebSocket, feed: Feed, screen: LiveScreen) -> None:
+async def _serve(socket: WebSocket, told_by: TellsScreens, screen: LiveScreen) -> None:
     while True:
         frames = await screen.next()
         dropped = screen.take_dropped()
         for session_id, count in dropped.items():
             await _send(socket, orjson.dumps({"type": "dropped", "session_id": session_id, "frames": count}).decode())
-            for frame in feed.make_good(session_id, screen):
+            for frame in told_by.make_good(session_id, screen):
                 await _send(socket, frame.payload)
         for frame in frames:
             if not frame.session_id or frame.session_id not in dropped:  # what was queued is made good

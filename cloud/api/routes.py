@@ -160,7 +160,7 @@ async def metrics(request: Request) -> Response:
     rows = await asyncio.to_thread(_reader(request).counts)
     lines = [*_exposition("counter", "vitalwire_", "_total", counters.snapshot())]
     lines += _exposition("gauge", "vitalwire_stored_", "_rows", rows)
-    lines += _exposition("gauge", "vitalwire_", "", {"live_screens": feed.screens})
+    lines += _exposition("gauge", "vitalwire_", "", {"live_screens": feed.screens, "fleet_screens": feed.fleet.screens})
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 

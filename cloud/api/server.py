@@ -12,13 +12,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
-from cloud.api import live, routes
+from cloud.api import fleet, live, routes
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
 from cloud.feed import Feed
+from cloud.fleet import UnknownGateway
 from cloud.store.database import StoreUnavailable
+from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader, UnknownSession
 from wire.clock import Clock
 
@@ -38,16 +40,25 @@ _WS_MAX_BYTES = 64 * 1024
 
 
 def build_app(
-    *, access: Access, audit: Audit, reader: StoreReader, feed: Feed, counters: Counters, clock: Clock
+    *,
+    access: Access,
+    audit: Audit,
+    reader: StoreReader,
+    fleet_reader: FleetReader,
+    feed: Feed,
+    counters: Counters,
+    clock: Clock,
 ) -> FastAPI:
     """The application with what its routes use."""
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.audit, app.state.reader = access, audit, reader
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
+    app.state.fleet_reader = fleet_reader
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    app.router.routes += [*routes.router.routes, *live.router.routes]
+    app.router.routes += [*routes.router.routes, *fleet.router.routes, *live.router.routes]
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(UnknownSession, _not_found)
+    app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.middleware("http")(_add_headers)
     return app
@@ -70,6 +81,10 @@ async def _refuse(_: HTTPConnection, error: Exception) -> Response:
 async def _not_found(_: Request, error: Exception) -> Response:
     # The message lists other sessions: for a person at the command line, not for a browser.
     return JSONResponse({"error": "no such session"}, status_code=404)
+
+
+async def _no_gateway(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "no such gateway"}, status_code=404)
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

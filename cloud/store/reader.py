@@ -79,6 +79,8 @@ class StoredEntry(NamedTuple):
     placed: int
     received_us: int
     body: bytes
+    boot_id: bytes
+    mono_us: int
 
 
 _session_columns = [schema.session.c[name] for name in StoredSession._fields]

@@ -256,6 +256,22 @@ alert = Table(
     Index("alert_by_session", "session_id", "phase"),
 )
 
+# A box as its newest stored heartbeat tells it; empty of one until the first is stored.
+gateway_board = Table(
+    "gateway_board",
+    metadata,
+    Column("gateway", String, primary_key=True),
+    Column("status", LargeBinary),
+    Column("boot_id", LargeBinary),
+    Column("mono_us", BigInteger),
+    Column("time_us", BigInteger),
+    Column("received_us", BigInteger),
+    Column("session_id", String, nullable=False),
+    Column("gaps", BigInteger, nullable=False),
+    Column("lost_records", BigInteger, nullable=False),
+    Column("last_gap_us", BigInteger, nullable=False),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -15,11 +15,11 @@ import msgspec
 from edge.spool.chunk import MAX_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
 from edge.spool.lane import LaneSpool
 from edge.spool.segment import Segment
-from wire.clock import MICROSECONDS
+from wire.clock import MICROSECONDS, ClockAnchor
 from wire.messages import Lane
 from wire.runs import RunSet
 
-__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "LostRun", "Memo", "Spool", "SpoolConfig"]
+__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "Holding", "LostRun", "Memo", "Spool", "SpoolConfig"]
 
 T = TypeVar("T")
 _HOUR_US = 3600 * MICROSECONDS
@@ -40,6 +40,14 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def budget_bytes(self, lane: Lane) -> int:
         """Bytes the lane may take."""
         return {Lane.URGENT: self.urgent_mib, Lane.ROUTINE: self.routine_mib, Lane.BULK: self.bulk_mib}[lane] * _MIB
+
+
+class Holding(NamedTuple):
+    """What a lane holds: records that wait for their receipt, the clocks at the commit of the oldest, bytes on disk."""
+
+    pending_records: int
+    oldest: ClockAnchor | None
+    bytes: int
 
 
 class Doomed(NamedTuple):
@@ -111,9 +119,13 @@ class Spool:
         in_flight = {epoch: runs.copy() for epoch, runs in busy.items()}  # it changes while the disk is read
         return await self._in_thread(lambda: self._lanes[lane].backlog(in_flight, max_bytes))
 
-    async def pending_records(self) -> dict[Lane, int]:
-        """Records per lane that still wait for their receipt."""
-        return await self._in_thread(lambda: {lane: spool.pending_records() for lane, spool in self._lanes.items()})
+    async def holdings(self) -> dict[Lane, Holding]:
+        """What each lane holds."""
+        return await self._in_thread(
+            lambda: {
+                name: Holding(lane.pending_records(), lane.oldest(), lane.bytes()) for name, lane in self._lanes.items()
+            }
+        )
 
     async def reoffer(self) -> None:
         """Offers everything still held again: the cloud's store is another one than before."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.spool.chunk import Chunk, Facts
 from edge.spool.segment import Segment, SegmentCorrupt, files_of
-from wire.clock import EARLIEST_PLAUSIBLE_US
+from wire.clock import EARLIEST_PLAUSIBLE_US, ClockAnchor
 from wire.messages import Lane
 from wire.runs import RunSet
 
@@ -141,6 +141,16 @@ class LaneSpool:
     def pending_records(self) -> int:
         """How many records still wait for their receipt."""
         return sum(runs.count() for segment in self._segments for runs in segment.pending.values())
+
+    def oldest(self) -> ClockAnchor | None:
+        """The clocks at the commit of the oldest records that still wait, None when none does."""
+        for segment in list(self._segments):
+            try:
+                if (found := segment.oldest()) is not None:
+                    return found
+            except SegmentCorrupt as error:
+                self._set_aside(segment, error)
+        return None
 
     def bytes(self) -> int:
         """What the lane takes on disk."""

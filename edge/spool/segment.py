@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -47,6 +47,7 @@ class Segment:
         self._unflushed: list[tuple[bytes, int, int]] = []  # receipts not yet written down
         self.is_sealed = False  # summed up: nothing more is written to it
         self._scan_after = 0  # chunks up to this id have been offered as backlog
+        self._settled_to = 0  # chunks up to this id wait for no receipt
         self._open()
 
     def _open(self) -> None:
@@ -182,7 +183,7 @@ class Segment:
         for epoch, runs in self._held.items():
             for first, last in runs:
                 self.pending.setdefault(epoch, RunSet()).add(first, last)
-        self._scan_after = 0
+        self._scan_after = self._settled_to = 0
 
     def backlog(self, busy: dict[bytes, RunSet]) -> Iterator[Chunk]:
         """Pending chunks not in flight, oldest first, going round from where the last call ended."""
@@ -215,6 +216,21 @@ class Segment:
             return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise SegmentCorrupt(f"{self.path.name}: chunk {row_id}: {error}") from error
+
+    def oldest(self) -> ClockAnchor | None:
+        """The clocks at the commit of the oldest chunk that still waits. Raises SegmentCorrupt."""
+        if not self.pending:
+            return None
+        query = "SELECT id, epoch, first_seq, count, anchor FROM chunk WHERE id > ? ORDER BY id"
+        try:
+            with closing(self._db.execute(query, (self._settled_to,))) as rows:
+                for row_id, epoch, first, count, anchor in rows:
+                    if epoch in self.pending and self.pending[epoch].intersects(first, first + count - 1):
+                        return _decode_anchor(anchor)
+                    self._settled_to = row_id
+        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+            raise SegmentCorrupt(f"{self.path.name}: {error}") from error
+        return None
 
     def lost_runs(self) -> list[LostRun]:
         """What would be lost if this file went now."""

@@ -29,12 +29,16 @@ export const backOffMs = (attempt, random = Math.random) =>
   random() * Math.min(BACK_OFF_MAX_MS, BACK_OFF_MS * 2 ** attempt);
 
 export class LiveLink {
-  constructor(url, { onMessage, onBlock }) {
+  /** Without `onBlock` no waveform is expected: a binary frame counts as bad. */
+  constructor(url, { onMessage, onBlock = null }) {
     this.url = url;
     this.onMessage = onMessage;
     this.onBlock = onBlock;
-    this.worker = new Worker(new URL("./decode_worker.js", import.meta.url), { type: "module" });
-    this.worker.onmessage = ({ data }) => this.#decoded(data);
+    this.worker = null;
+    if (onBlock) {
+      this.worker = new Worker(new URL("./decode_worker.js", import.meta.url), { type: "module" });
+      this.worker.onmessage = ({ data }) => this.#decoded(data);
+    }
     this.socket = null;
     this.attempt = 0;
     this.heardMs = null; // page clock of the last word from the server
@@ -77,6 +81,7 @@ export class LiveLink {
       return;
     }
     try {
+      if (!this.worker) throw new RangeError("no waveform is expected here");
       const { block, ...address } = parseFrame(data);
       this.worker.postMessage({ frame: { ...address, heardMs: nowMs }, bytes: block }, [data]);
     } catch (error) {

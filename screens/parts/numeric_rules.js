@@ -10,25 +10,24 @@ const STANDING_LIMIT_MS = 24 * 3_600_000;
 const SAME_READING_US = 60e6;
 const INVALID = 2;
 
-const EPISODIC = /^(nibp_|pulse_rate_nibp|temperature_axillary|temperature_oral|temperature_ear|glucose|gcs_|acvpu|news2_|pain)/;
 const STANDING = /^(weight|height|bmi|body_fat)/;
 
-export const isEpisodic = (metric) => EPISODIC.test(metric) || STANDING.test(metric);
+export const isEpisodic = (metric, vocabulary) => vocabulary.metrics[metric]?.episodic === true;
 
-export function ageLimitMs(metric) {
-  if (STANDING.test(metric)) return STANDING_LIMIT_MS;
-  if (EPISODIC.test(metric)) return EPISODIC_LIMIT_MS;
+/** Until the vocabulary has come every value counts as continuous: rather old too early than current too long. */
+export function ageLimitMs(metric, vocabulary) {
+  if (isEpisodic(metric, vocabulary)) return STANDING.test(metric) ? STANDING_LIMIT_MS : EPISODIC_LIMIT_MS;
   return metric.startsWith("temperature") ? TEMPERATURE_LIMIT_MS : CONTINUOUS_LIMIT_MS;
 }
 
 /** state: absent | invalid | old | questionable | current; value only when it may be shown. */
-export function reading(points, metric, nowUs) {
+export function reading(points, metric, nowUs, vocabulary) {
   const last = points?.[points.length - 1];
   if (!last) return { state: "absent", value: null, timeUs: null, reason: "" };
   const [timeUs, value, quality, reason] = last;
   const base = { timeUs, reason: reason ?? "" };
   if (quality === INVALID) return { ...base, state: "invalid", value: null };
-  if ((nowUs - timeUs) / 1000 > ageLimitMs(metric)) return { ...base, state: "old", value };
+  if ((nowUs - timeUs) / 1000 > ageLimitMs(metric, vocabulary)) return { ...base, state: "old", value };
   return { ...base, state: quality === 0 ? "current" : "questionable", value };
 }
 
@@ -77,8 +76,8 @@ export function tilesFor(present, vocabularyOrder) {
 }
 
 /** Systolic, diastolic and mean of one and the same reading; a part that is missing stays null. */
-export function pressureReading(numerics, metrics, nowUs) {
-  const parts = metrics.map((metric) => reading(numerics.get(metric), metric, nowUs));
+export function pressureReading(numerics, metrics, nowUs, vocabulary) {
+  const parts = metrics.map((metric) => reading(numerics.get(metric), metric, nowUs, vocabulary));
   const lead = parts.reduce((newest, part) => ((part.timeUs ?? -1) > (newest.timeUs ?? -1) ? part : newest), parts[0]);
   const values = parts.map((part) =>
     part.timeUs !== null && Math.abs(part.timeUs - lead.timeUs) <= SAME_READING_US ? part.value : null,

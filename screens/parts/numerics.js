@@ -70,8 +70,8 @@ export class Numerics {
     const [metric] = tile.metrics;
     const facts = vocabulary.metrics[metric] ?? {};
     const shown = isPressure
-      ? pressureReading(patient.numerics, tile.metrics, nowUs)
-      : reading(patient.numerics.get(metric), metric, nowUs);
+      ? pressureReading(patient.numerics, tile.metrics, nowUs, vocabulary)
+      : reading(patient.numerics.get(metric), metric, nowUs, vocabulary);
     const text = (value) => (value === null ? ABSENT : valueText(metric, value, vocabulary));
     if (isPressure) {
       const [systolic, diastolic, mean] = shown.values;
@@ -83,22 +83,23 @@ export class Numerics {
     setText(view.title, this.compact ? shortTitle(tile.key, title) : title);
     setAttribute(view.title, "title", title);
     setText(view.unit, unitText(facts.unit));
-    setText(view.age, ageLine(shown, metric, nowUs));
+    setText(view.age, ageLine(shown, isEpisodic(metric, vocabulary), nowUs));
     setText(view.tag, tagLine(shown));
     setAttribute(view.node, "data-state", shown.state);
     const priority = Math.max(...tile.metrics.map((name) => alarmed.get(name) ?? 0));
     setAttribute(view.node, "data-alarm", priority || null);
-    this.#trend(view, tile, patient, nowUs, priority === 3 ? ON_RED : COLOURS[tile.colour]);
+    this.#trend(view, tile, patient, nowUs, priority === 3 ? ON_RED : COLOURS[tile.colour], vocabulary);
   }
 
-  #trend(view, tile, patient, nowUs, colour) {
+  #trend(view, tile, patient, nowUs, colour, vocabulary) {
     if (!view.trend) return;
     const points = patient.numerics.get(tile.metrics[0]) ?? [];
+    const episodic = isEpisodic(tile.metrics[0], vocabulary);
     // A pixel of the sparkline is many seconds wide: paint when a point came or the window moved visibly.
-    const stamp = `${points.length}/${points.at(-1)?.[0]}/${Math.floor(nowUs / 10e6)}/${view.trend.clientWidth}/${colour}`;
+    const stamp = `${points.length}/${points.at(-1)?.[0]}/${Math.floor(nowUs / 10e6)}/${view.trend.clientWidth}/${colour}/${episodic}`;
     if (view.stamp === stamp) return;
     view.stamp = stamp;
-    paintTrend(view.trend, points, nowUs, { colour, episodic: isEpisodic(tile.metrics[0]) });
+    paintTrend(view.trend, points, nowUs, { colour, episodic });
   }
 }
 
@@ -107,10 +108,10 @@ function shortTitle(key, title) {
   return short.startsWith("short_") ? title : short;
 }
 
-function ageLine({ state, timeUs }, metric, nowUs) {
+function ageLine({ state, timeUs }, episodic, nowUs) {
   if (state === "absent") return t("absent");
   const ago = t("ago", { age: ageText((nowUs - timeUs) / 1000) });
-  return isEpisodic(metric) ? `${clockText(timeUs)} · ${ago}` : ago;
+  return episodic ? `${clockText(timeUs)} · ${ago}` : ago;
 }
 
 function tagLine({ state, reason }) {

@@ -1,4 +1,5 @@
 // Every word the screens show, in one table; and the language in use.
+import { FLEET } from "./strings_fleet.js";
 
 const TABLE = {
   title: { en: "Emergency room", zh: "急诊大屏" },
@@ -103,6 +104,7 @@ const TABLE = {
   metric_high: { en: "{metric} high", zh: "{metric}过高" },
   metric_low: { en: "{metric} low", zh: "{metric}过低" },
   colon: { en: ": ", zh: ":" },
+  ...FLEET,
 };
 
 // Alarm conditions and device events that are not `<metric>_high` or `<metric>_low`.

@@ -14,5 +14,13 @@ export function ageText(ageMs) {
   const zh = language() === "zh";
   if (seconds < 120) return zh ? `${seconds}秒` : `${seconds} s`;
   if (seconds < 7200) return zh ? `${Math.floor(seconds / 60)}分钟` : `${Math.floor(seconds / 60)} min`;
-  return zh ? `${Math.floor(seconds / 3600)}小时` : `${Math.floor(seconds / 3600)} h`;
+  const hours = Math.floor(seconds / 3600);
+  if (hours < 48) return zh ? `${hours}小时` : `${hours} h`;
+  return zh ? `${Math.floor(hours / 24)}天` : `${Math.floor(hours / 24)} days`;
+}
+
+/** Local date and time, for what may lie days back. */
+export function dateText(timeUs) {
+  const date = new Date(timeUs / 1000);
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clockText(timeUs)}`;
 }

@@ -36,7 +36,7 @@ async def ingesting(config: CloudConfig) -> AsyncIterator[Database]:
     appender = Appender(database, FakeClock())
     counters = Counters()
     async with open_bus(config, counters) as bus:
-        ingest = Ingest(bus, database, appender, counters, lambda: None, lambda sessions, stored_us: None)
+        ingest = Ingest(bus, database, appender, counters, lambda: None, lambda appended: None)
         tasks = [asyncio.create_task(bus.run()), asyncio.create_task(ingest.run())]
         yield database
         for task in tasks:

@@ -74,7 +74,7 @@ async def test_what_is_receipted_is_not_offered_again(spool: Spool, clock: FakeC
     assert await dispatch.settle(receipt(sent))
     dispatch.forget_link()
     assert await soon(dispatch) is None
-    assert (await spool.pending_records())[Lane.ROUTINE] == 0
+    assert (await spool.holdings())[Lane.ROUTINE].pending_records == 0
 
 
 async def test_what_is_not_receipted_in_time_leaves_again_as_the_same_bytes(spool: Spool, clock: FakeClock) -> None:

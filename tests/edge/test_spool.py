@@ -51,6 +51,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.epoch = 0
         self.next_seq = 0
         self.pending: set[tuple[bytes, int]] = set()
+        self.committed_us: dict[tuple[bytes, int], int] = {}
         self.memos: dict[str, bytes] = {}
 
     def epoch_bytes(self) -> bytes:
@@ -58,10 +59,13 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5), size=st.sampled_from([1, 3000, 9000]), memo=st.sampled_from(["", "alarm", "offset"]))
     def commit(self, count: int, size: int, memo: str) -> None:
+        self.clock.advance_s(1)
         made = chunk(self.epoch_bytes(), self.next_seq, count, self.clock, size)
         value = str(self.next_seq).encode()
         self.spool.commit([made], Facts(((memo, value),) if memo else (), (value.rjust(16, b"-"),)))
-        self.pending |= {(self.epoch_bytes(), seq) for seq in range(self.next_seq, self.next_seq + count)}
+        for seq in range(self.next_seq, self.next_seq + count):
+            self.pending.add((self.epoch_bytes(), seq))
+            self.committed_us[self.epoch_bytes(), seq] = self.clock.monotonic_us()
         self.next_seq += count
         if memo:
             self.memos[memo] = value
@@ -97,6 +101,24 @@ class SpoolMachine(RuleBasedStateMachine):
                 offered |= {(one.epoch, seq) for seq in range(one.first_seq, one.last_seq + 1)}
         assert self.pending <= offered
         assert self.spool.memos == self.memos
+
+    @invariant()
+    def oldest_is_the_first_commit_that_waits(self) -> None:
+        oldest = self.spool.oldest()
+        expected = min((self.committed_us[one] for one in self.pending), default=None)
+        assert (oldest and oldest.mono_us) == expected
+
+    @rule()
+    def offer_again_to_another_store(self) -> None:
+        self.spool.flush_receipts()
+        self.spool.reoffer()
+        self.pending = {
+            (epoch, seq)
+            for segment in self.spool._segments
+            for epoch, runs in segment.pending.items()
+            for first, last in runs
+            for seq in range(first, last + 1)
+        }
 
     def teardown(self) -> None:
         import shutil

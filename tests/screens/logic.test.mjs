@@ -20,6 +20,8 @@ const VOCABULARY = {
   metrics: {
     heart_rate: { en: "Heart rate", zh: "心率", unit: "/min", decimals: 0 },
     temperature: { en: "Temperature", zh: "体温", unit: "Cel", decimals: 1 },
+    nibp_systolic: { en: "Systolic pressure", zh: "收缩压", unit: "mm[Hg]", decimals: 0, episodic: true },
+    weight: { en: "Weight", zh: "体重", unit: "kg", decimals: 1, episodic: true },
   },
   waveforms: {},
   leads: TWELVE,
@@ -169,13 +171,15 @@ test("alarms are sorted by priority, then by onset", () => {
 
 test("a value is current only within its limit, and missing is never normal", () => {
   const now = START_US + 20e6;
-  assert.equal(reading(undefined, "heart_rate", now).state, "absent");
-  assert.equal(reading([[START_US, 80, 0]], "heart_rate", now).state, "old");
-  assert.equal(reading([[now - 1e6, 80, 0]], "heart_rate", now).state, "current");
-  assert.equal(reading([[now - 1e6, 80, 1]], "heart_rate", now).state, "questionable");
-  assert.deepEqual(reading([[now, 80, 2, "motion"]], "heart_rate", now).value, null);
-  assert.equal(reading([[START_US, 120, 0]], "nibp_systolic", now).state, "current");
-  assert.equal(ageLimitMs("nibp_systolic"), 1_800_000);
+  assert.equal(reading(undefined, "heart_rate", now, VOCABULARY).state, "absent");
+  assert.equal(reading([[START_US, 80, 0]], "heart_rate", now, VOCABULARY).state, "old");
+  assert.equal(reading([[now - 1e6, 80, 0]], "heart_rate", now, VOCABULARY).state, "current");
+  assert.equal(reading([[now - 1e6, 80, 1]], "heart_rate", now, VOCABULARY).state, "questionable");
+  assert.deepEqual(reading([[now, 80, 2, "motion"]], "heart_rate", now, VOCABULARY).value, null);
+  assert.equal(reading([[START_US, 120, 0]], "nibp_systolic", now, VOCABULARY).state, "current");
+  assert.equal(ageLimitMs("nibp_systolic", VOCABULARY), 1_800_000);
+  assert.equal(ageLimitMs("weight", VOCABULARY), 24 * 3_600_000);
+  assert.equal(ageLimitMs("nibp_systolic", { metrics: {} }), 15_000);
 });
 
 test("pressures of different readings are never shown as one", () => {
@@ -184,7 +188,7 @@ test("pressures of different readings are never shown as one", () => {
     ["nibp_systolic", [[START_US, 150, 0], [START_US + 600e6, 120, 0]]],
     ["nibp_diastolic", [[START_US, 90, 0]]],
   ]);
-  assert.deepEqual(pressureReading(numerics, names, START_US + 601e6).values, [120, null, null]);
+  assert.deepEqual(pressureReading(numerics, names, START_US + 601e6, VOCABULARY).values, [120, null, null]);
 });
 
 test("the five vital signs are always there, others when measured", () => {

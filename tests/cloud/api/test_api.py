@@ -22,6 +22,7 @@ from cloud.feed import Feed
 from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
+from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.configuration import ConfigError
@@ -45,6 +46,7 @@ def build(database: Database, access: AccessConfig) -> FastAPI:
         access=Access(access),
         audit=Audit(database, clock),
         reader=StoreReader(database),
+        fleet_reader=FleetReader(database),
         feed=Feed(clock, counters),
         counters=counters,
         clock=clock,
@@ -93,11 +95,11 @@ def test_every_route_declares_exactly_one_permission(token_app: FastAPI) -> None
         assert len(declared) == 1, route.path
 
 
-def test_what_shows_patients_is_audited(token_app: FastAPI) -> None:
+def test_what_shows_patients_or_boxes_is_audited(token_app: FastAPI) -> None:
     for route in token_app.routes:
         assert isinstance(route, APIRoute | APIWebSocketRoute)
         (requires,) = [each.call for each in route.dependant.dependencies if isinstance(each.call, Requires)]
-        if requires.permission in (Permission.VIEW_LIVE, Permission.VIEW_RECORD):
+        if requires.permission in (Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.VIEW_FLEET):
             assert requires.audited, route.path
 
 
@@ -171,6 +173,11 @@ async def test_the_vocabulary_names_every_metric(demo: httpx.AsyncClient) -> Non
     vocabulary = (await demo.get("/api/v1/vocabulary")).json()
     assert set(vocabulary["metrics"]) == {metric.value for metric in METRICS}
     assert vocabulary["metrics"]["spo2"]["zh"] == "血氧饱和度"
+    assert [vocabulary["metrics"][name]["episodic"] for name in ("nibp_mean", "gcs_total", "spo2")] == [
+        True,
+        True,
+        False,
+    ]
     assert len(vocabulary["leads"]) == 12
 
 
