@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from edge.spool.chunk import MAX_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
+from edge.spool.cipher import load_cipher
 from edge.spool.lane import LaneSpool
 from edge.spool.segment import Segment
 from wire.clock import MICROSECONDS, ClockAnchor
@@ -35,6 +36,7 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bulk_mib: int = 4096
     keep_receipted_h: int = 24
     give_up_routine_h: int = 7 * 24
+    key_file: str | None = None  # encryption at rest (edge/spool/cipher.py)
     reserve_mib: int = 64  # disk left free for URGENT: the other lanes give way below it
 
     def budget_bytes(self, lane: Lane) -> int:
@@ -69,16 +71,17 @@ class Spool:
         self._settled: deque[tuple[Lane, bytes, int, int]] = deque()
 
     async def open(self) -> None:
-        """Opens or creates the folder; corrupt segments are set aside."""
+        """Opens or creates the folder; corrupt segments are set aside. Raises ConfigError when a key is missing."""
         await self._in_thread(self._open)
 
     def _open(self) -> None:
+        cipher = load_cipher(self._config.key_file)
         # Readings of patients lie here: no other user of the box may look.
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         for lane in Lane:
             folder = self._folder / lane.value
-            self._lanes[lane] = LaneSpool(folder, lane, segment_bytes=self._config.segment_mib * _MIB)
+            self._lanes[lane] = LaneSpool(folder, lane, segment_bytes=self._config.segment_mib * _MIB, cipher=cipher)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._after_settling, work)

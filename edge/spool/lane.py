@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.spool.chunk import Chunk, Facts
+from edge.spool.cipher import Cipher
 from edge.spool.segment import Segment, SegmentCorrupt, files_of
 from wire.clock import EARLIEST_PLAUSIBLE_US, ClockAnchor
 from wire.messages import Lane
@@ -24,8 +25,9 @@ _TRANSFERS_REMEMBERED = 4096
 class LaneSpool:
     """Chunks of one lane on disk. Used from one thread at a time."""
 
-    def __init__(self, folder: Path, lane: Lane, *, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, lane: Lane, *, segment_bytes: int, cipher: Cipher) -> None:
         self.lane = lane
+        self._cipher = cipher
         self.memos: dict[str, bytes] = {}
         self.corrupt: list[Path] = []
         self._folder = folder
@@ -38,7 +40,7 @@ class LaneSpool:
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self._folder.glob("*.sqlite")):
             try:
-                segment = Segment(path, self.lane)
+                segment = Segment(path, self.lane, self._cipher)
                 facts = segment.facts()
             except SegmentCorrupt as error:
                 self._quarantine(path, error)
@@ -64,7 +66,7 @@ class LaneSpool:
 
     def _new_segment(self) -> Segment:
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdigit()]
-        return Segment(self._folder / f"{max(numbers, default=0) + 1:010d}.sqlite", self.lane)
+        return Segment(self._folder / f"{max(numbers, default=0) + 1:010d}.sqlite", self.lane, self._cipher)
 
     def knows_transfer(self, key: bytes) -> bool:
         """Whether a device transfer with this key is already on disk."""

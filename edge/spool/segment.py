@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from edge.spool.chunk import Chunk, Facts, LostRun
+from edge.spool.cipher import Cipher, Forged
 from wire.clock import ClockAnchor
 from wire.messages import Lane
 from wire.runs import RunSet
@@ -26,6 +27,10 @@ PRAGMA user_version = 1;
 """
 _READ_AHEAD_CHUNKS = 256
 
+# Every commit rewrites whole pages: small ones halve what a chunk of 2 KB costs the flash (docs/benchmarks.md).
+_PAGE_BYTES = 1024
+_CHECKPOINT_PAGES = 4096
+
 _encode = msgspec.msgpack.encode
 _decode_anchor = msgspec.msgpack.Decoder(ClockAnchor).decode
 _decode_records = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -38,8 +43,9 @@ class SegmentCorrupt(Exception):
 class Segment:
     """One segment file. Used from one thread at a time."""
 
-    def __init__(self, path: Path, lane: Lane) -> None:
+    def __init__(self, path: Path, lane: Lane, cipher: Cipher) -> None:
         self.path = path
+        self._cipher = cipher
         self.lane = lane
         self.bytes = 0
         self.pending: dict[bytes, RunSet] = {}  # stored and not yet receipted, by epoch
@@ -55,12 +61,15 @@ class Segment:
             is_new = not self.path.exists()
             # One worker thread at a time uses it, not always the one that opened it.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             # FULL: append() may only resolve when the disk has the commit (DESIGN.md §3.1).
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             if is_new or self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 self._db.executescript(_SCHEMA)
             self._load()
+            self._try_keys()
         except sqlite3.DatabaseError as error:
             if _is_corruption(error):
                 raise SegmentCorrupt(f"{self.path.name}: {error}") from error
@@ -78,6 +87,14 @@ class Segment:
             self._settle(epoch, first, last)
         self._measure()
 
+    def _try_keys(self) -> None:
+        """Raises KeyMissing rather than find out later that the newest or the oldest chunk cannot be read."""
+        ends = "(SELECT min(id) FROM chunk UNION SELECT max(id) FROM chunk)"
+        query = f"SELECT id, epoch, first_seq FROM chunk WHERE id IN {ends}"  # noqa: S608  # both are ours
+        for row in self._db.execute(query).fetchall():
+            with suppress(SegmentCorrupt):  # set aside when it is read
+                self._read(*row)
+
     def _measure(self) -> None:
         wal = self.path.with_name(self.path.name + "-wal")
         self.bytes = self.path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
@@ -93,10 +110,12 @@ class Segment:
                         chunk.first_seq,
                         len(chunk.records),
                         chunk.anchor.wall_us,
-                        _encode(chunk.anchor),
-                        _encode([msgspec.Raw(record) for record in chunk.records]),
+                        anchor,
+                        self._cipher.encrypt(_encode([msgspec.Raw(record) for record in chunk.records]), place),
                     )
                     for chunk in chunks
+                    for anchor in (_encode(chunk.anchor),)
+                    for place in (self._place(chunk.epoch, chunk.first_seq, anchor),)
                 ],
             )
             self._write_facts(facts)
@@ -104,6 +123,13 @@ class Segment:
             for runs in (self._held, self.pending):
                 runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
             self.bytes += chunk.size  # near enough until the next look at the file
+
+    def _place(self, epoch: bytes, first_seq: int, anchor: bytes) -> bytes:
+        """What a chunk is bound to when encrypted."""
+        return _encode(("chunk", self.lane, epoch, first_seq, anchor))
+
+    def _memo_place(self, name: str) -> bytes:
+        return _encode(("memo", self.lane, name))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -117,10 +143,10 @@ class Segment:
             raise
 
     def _write_facts(self, facts: Facts) -> None:
-        for memo in facts.memos:
+        for name, value in facts.memos:
             self._db.execute(
                 "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                memo,
+                (name, self._cipher.encrypt(value, self._memo_place(name))),
             )
         for key in facts.transfers:
             self._db.execute("INSERT INTO transfer (key) VALUES (?)", (key,))
@@ -131,8 +157,12 @@ class Segment:
             self._write_facts(facts)
 
     def facts(self) -> Facts:
-        """Every memo and accepted transfer key held in this segment, keys oldest first."""
-        memos = tuple(self._db.execute("SELECT name, value FROM memo"))
+        """Every memo and accepted transfer key held in this segment, keys oldest first. Raises SegmentCorrupt."""
+        try:
+            rows = self._db.execute("SELECT name, value FROM memo").fetchall()
+            memos = tuple((name, self._cipher.decrypt(value, self._memo_place(name))) for name, value in rows)
+        except Forged as error:
+            raise SegmentCorrupt(f"{self.path.name}: memo: {error}") from error
         return Facts(memos, tuple(row[0] for row in self._db.execute("SELECT key FROM transfer ORDER BY id")))
 
     def holds(self, epoch: bytes, first_seq: int, last_seq: int) -> bool:
@@ -212,9 +242,10 @@ class Segment:
         """Raises SegmentCorrupt when the payload cannot be read: opening the file looks at the small columns alone."""
         try:
             row = self._db.execute("SELECT anchor, records FROM chunk WHERE id = ?", (row_id,)).fetchone()
-            records = tuple(bytes(record) for record in _decode_records(row[1]))
+            plain = self._cipher.decrypt(row[1], self._place(epoch, first_seq, row[0]))
+            records = tuple(bytes(record) for record in _decode_records(plain))
             return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, Forged) as error:
             raise SegmentCorrupt(f"{self.path.name}: chunk {row_id}: {error}") from error
 
     def oldest(self) -> ClockAnchor | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge.spool.chunk import Chunk, Facts
+from edge.spool.cipher import Cipher
 from edge.spool.lane import LaneSpool
 from tests.conftest import START_US, FakeClock
 from wire.clock import MICROSECONDS, anchor
@@ -25,8 +26,11 @@ def chunk(epoch: bytes, first_seq: int, count: int, clock: FakeClock, size: int 
     return Chunk(epoch, Lane.BULK, first_seq, records, anchor(clock))
 
 
-def open_lane(folder: Path, lane: Lane = Lane.BULK) -> LaneSpool:
-    return LaneSpool(folder, lane, segment_bytes=SEGMENT_BYTES)
+CIPHER = Cipher((b"k" * 32,))
+
+
+def open_lane(folder: Path, lane: Lane = Lane.BULK, cipher: Cipher = CIPHER) -> LaneSpool:
+    return LaneSpool(folder, lane, segment_bytes=SEGMENT_BYTES, cipher=cipher)
 
 
 def doomed(
@@ -140,7 +144,7 @@ def test_commit_is_on_disk_when_another_process_looks(tmp_path: Path, clock: Fak
 
 
 def test_chunks_of_one_commit_come_together_or_not_at_all(tmp_path: Path, clock: FakeClock) -> None:
-    spool = open_lane(tmp_path)
+    spool = open_lane(tmp_path, cipher=Cipher())
     bad = Facts(memos=(("name", None),))  # type: ignore[arg-type]  # NOT NULL fails after the chunks are written
     with pytest.raises(sqlite3.IntegrityError):
         spool.commit([chunk(b"e" * 16, 0, 3, clock), chunk(b"e" * 16, 3, 3, clock)], bad)
