@@ -1,9 +1,8 @@
-"""What the store promises, on a real file."""
+"""What the store promises, on every engine it may lie in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from cloud.store import schema
 from cloud.store.append import Appended, Appender, Incoming
 from cloud.store.database import Database
+from cloud.store.location import StoreLocation
 from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
 from wire.clock import ClockAnchor
 from wire.messages import Lane, encode_frame
@@ -20,8 +20,8 @@ from wire.vocabulary import Metric
 
 
 class Store:
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+    def __init__(self, location: StoreLocation) -> None:
+        self.database = Database(location)
         self.appender = Appender(self.database, FakeClock())
 
     def append(self, *frames: bytes, gateway: str = "gw-1") -> Appended:
@@ -34,12 +34,14 @@ class Store:
         return sorted((row.first_seq, row.last_seq) for row in self.rows(schema.run))
 
     def values(self) -> list[float]:
-        return [row.value for row in self.rows(schema.numeric)]
+        return [
+            row.value for row in sorted(self.rows(schema.numeric), key=lambda row: (row.time_us, row.lane, row.seq))
+        ]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "store.sqlite")
+def store(location: StoreLocation) -> Iterator[Store]:
+    opened = Store(location)
     yield opened
     opened.database.close()
 
@@ -128,10 +130,10 @@ def test_a_record_of_a_newer_version_is_kept_raw(store: Store) -> None:
     assert (kept.seq, kept.record) == (2, unknown)
 
 
-def test_after_a_restart_nothing_is_doubled(store: Store, tmp_path: Path) -> None:
+def test_after_a_restart_nothing_is_doubled(store: Store, location: StoreLocation) -> None:
     batch = frame([heart_rate(60)], 1)
     first = store.append(batch)
-    again = Store(tmp_path / "store.sqlite")
+    again = Store(location)
     second = again.append(batch, frame([heart_rate(61)], 2))
     assert second.receipts[0][1] == first.receipts[0][1]
     assert again.values() == [60, 61]
