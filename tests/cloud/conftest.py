@@ -8,9 +8,9 @@ import pytest
 
 from cloud.bus.broker import Broker
 from cloud.config import AccessConfig, AccessMode, ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
-from tests.cloud.sites import HAS_MOSQUITTO, KINDS, Site, open_site
 from cloud.store.location import StoreLocation
 from tests.cloud.postgres_server import HOW_TO_INSTALL, PostgresServer, find_binaries
+from tests.cloud.sites import HAS_MOSQUITTO, KINDS, Site, open_site
 
 
 def free_port() -> int:
