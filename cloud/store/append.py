@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,6 +34,13 @@ _REPLACE_RUN = (
     " ON CONFLICT (epoch_id, lane, first_seq) DO UPDATE SET last_seq = excluded.last_seq"
 )
 
+# The row of the table `meta` that says who appended last. Writing it first also makes appenders wait for each other, so
+# that positions are committed in their order.
+_STILL_MINE = "UPDATE meta SET value = ? WHERE name = 'appender' AND value = ?"
+_TAKE_OVER = (
+    "INSERT INTO meta (name, value) VALUES ('appender', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+
 _gateway_of = lru_cache(maxsize=10_000)(topics.gateway_of)
 
 
@@ -57,6 +65,7 @@ class Appender:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
+        self._name = secrets.token_bytes(16)
         self._forget()
 
     def append(self, group: Sequence[Incoming]) -> Appended:
@@ -87,6 +96,9 @@ class Appender:
 
         def store(connection: sa.Connection) -> Appended:
             rows = Rows(self._database.engine.writer(connection))
+            if not rows.writer.execute(_STILL_MINE, (self._name, self._name)):
+                rows.writer.execute(_TAKE_OVER, (self._name,))
+                self._forget()  # another process has stored meanwhile
             reader = RecordReader(rows, now_us, self._sources)
             receipts = [receipt for incoming in group if (receipt := self._store(incoming, rows, reader, now_us))]
             rows.flush()

@@ -84,10 +84,10 @@ class Database:
             yield
         except sqlalchemy.exc.DBAPIError as error:
             if isinstance(error.orig, self.engine.unavailable):
-                raise StoreUnavailable(str(error.orig)) from error
+                raise StoreUnavailable(_on_one_line(error.orig)) from error
             raise
         except self.engine.unavailable as error:
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(_on_one_line(error)) from error
 
     def _identity(self) -> bytes:
         """The store's id, minted with its tables: a copy keeps it, a new or restored store has another."""
@@ -109,6 +109,10 @@ def _open(location: StoreLocation) -> StoreEngine:
 
         return PostgresEngine(location)
     return SqliteEngine(location)
+
+
+def _on_one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _steps() -> Config:

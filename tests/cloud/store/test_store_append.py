@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import msgspec
@@ -11,8 +15,9 @@ import sqlalchemy as sa
 from cloud.store import schema
 from cloud.store.append import Appended, Appender, Incoming
 from cloud.store.database import Database
-from cloud.store.location import StoreLocation
+from cloud.store.location import ServerStore, StoreLocation
 from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
+from tests.conftest import ROOT
 from wire.clock import ClockAnchor
 from wire.messages import Lane, encode_frame
 from wire.readings import DeviceEvent, EventKind, Numeric
@@ -139,6 +144,39 @@ def test_after_a_restart_nothing_is_doubled(store: Store, location: StoreLocatio
     assert again.values() == [60, 61]
     assert again.runs() == [(1, 2)]
     again.database.close()
+
+
+def test_two_that_store_in_turn_double_nothing(store: Store, location: StoreLocation) -> None:
+    other = Store(location)
+    batches = [frame([heart_rate(float(seq), NOW_US + seq)], seq) for seq in range(1, 4)]
+    store.append(batches[0])
+    other.append(batches[0], batches[1])
+    store.append(batches[1], batches[2])
+    other.append(*batches)
+    assert store.values() == [1, 2, 3]
+    assert store.runs() == [(1, 3)]
+    assert store.rows(schema.conflict) == []
+    other.database.close()
+
+
+@pytest.mark.timeout(60)  # a fresh interpreter
+def test_killed_between_commit_and_receipt_stores_once_and_receipts(store: Store, location: StoreLocation) -> None:
+    words = (
+        "import os, sys; from cloud.store.append import Appender, Incoming; from cloud.store.database import Database;"
+        "from cloud.store.location import parse_store_url; from wire.clock import SystemClock;"
+        "appender = Appender(Database(parse_store_url(sys.argv[1])), SystemClock());"
+        "appender.append([Incoming('vw.1.gw-1.up.routine', bytes.fromhex(sys.argv[2]))]); os.kill(os.getpid(), 9)"
+    )
+    batch = frame([heart_rate(60), heart_rate(61)], 1)
+    url, environment = f"sqlite:///{location}", dict(os.environ)
+    if isinstance(location, ServerStore):
+        url, environment = location.url, environment | {"PGPASSWORD": location.password}
+    killed = subprocess.run([sys.executable, "-c", words, url, batch.hex()], env=environment, cwd=ROOT, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert store.values() == [60, 61]
+    assert seqs(store.append(batch)) == [(1, 2)]
+    assert store.values() == [60, 61]
+    assert store.rows(schema.conflict) == []
 
 
 def test_a_value_that_is_not_a_number_does_not_poison(store: Store) -> None:

@@ -111,6 +111,7 @@ def test_nobody_opens_a_store_while_it_is_replaced(path: Path) -> None:
     Database(path).close()
 
 
+@pytest.mark.timeout(60)  # a fresh interpreter
 def test_a_store_is_free_again_when_its_process_was_killed(path: Path) -> None:
     Database(path).close()
     made = back_up(path, path.with_name("backup"))
