@@ -222,4 +222,6 @@ def read(path: Path) -> CloudConfig:
     for key in ("password_file", "ca_file"):
         if (name := getattr(config.broker, key)) and not Path(name).is_file():
             raise ConfigError(f"{path}: broker.{key}: {name}: no such file")
+    if config.store_password_file and not Path(config.store_password_file).is_file():
+        raise ConfigError(f"{path}: store_password_file: {config.store_password_file}: no such file")
     return config

@@ -58,6 +58,7 @@ WRONG = [
     ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
     ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),
     ('[access]\nmode = "token"', ["tokens_file"]),
+    ('store_password_file = "nowhere.secret"\n[access]\nmode = "demo"', ["store_password_file", "no such file"]),
     ('[access]\nmode = "demo"\n[broker]\nkind = "kafka"', ["broker.kind", "embedded, mqtt"]),
     (
         '[access]\nmode = "demo"\n[broker]\nkind = "mqtt"\nendpoint = "mqtt://[::1]"\n'
