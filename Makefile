@@ -35,6 +35,7 @@ $(VENV)/.test: $(BIN)/uv pyproject.toml constraints.txt
 	$(INSTALL) '.[bench]'
 	sh docker/browser.sh
 	sh docker/mosquitto.sh
+	sh docker/postgres.sh
 	touch $@ $(VENV)/.demo
 
 clean:

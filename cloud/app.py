@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
@@ -28,23 +29,40 @@ from cloud.ingest import Ingest
 from cloud.store.append import Appender
 from cloud.store.database import Database
 from cloud.store.fleet import FleetReader
+from cloud.store.location import ServerStore, StoreLocation, parse_store_url
 from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
+from wire.configuration import ConfigError
+
+
+def store_location(config: CloudConfig) -> StoreLocation:
+    """Where the store lies, with its password. Raises ConfigError."""
+    if not config.store_url:
+        return config.state_path / STORE_FILE
+    location = parse_store_url(config.store_url)
+    if isinstance(location, ServerStore) and config.store_password_file:
+        try:
+            password = Path(config.store_password_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"store_password_file = {config.store_password_file!r}: {error}") from None
+        return ServerStore(location.url, password)
+    return location
 
 
 async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None) -> None:
     """Runs until cancelled; `ready` is told the screens' address once everything answers.
 
-    Raises BrokerUnavailable, ConfigError, StoreUnavailable or OSError, each naming what is wrong.
+    Raises BrokerUnavailable, ConfigError, StoreUnavailable, StoreTooNew or OSError, each naming what is wrong.
     """
     clock, counters = SystemClock(), Counters()
     access = Access(config.access)
+    location = store_location(config)
     listener = listen(config.api)
     is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
         async with Broker(config) if is_embedded else nullcontext() as broker:
             config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            database = await asyncio.to_thread(Database, config.state_path / STORE_FILE)
+            database = await asyncio.to_thread(Database, location)
             try:
                 async with open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
                     fleet = Fleet(clock, counters, [gateway.id for gateway in config.gateways])

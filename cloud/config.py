@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cloud.store.location import parse_store_url
 from wire.configuration import ConfigError, load
 from wire.topics import check_gateway_id
 
@@ -190,10 +191,12 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One cloud process."""
+    """One cloud process. Without `store_url` the store is a SQLite file in `state_dir`."""
 
     access: AccessConfig
     state_dir: str = "cloud-state"
+    store_url: str = ""
+    store_password_file: str = ""
     broker: BrokerConfig = BrokerConfig()
     api: ApiConfig = ApiConfig()
     gateways: tuple[GatewayConfig, ...] = ()
@@ -202,6 +205,8 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ids = [gateway.id for gateway in self.gateways]
         if len(set(ids)) != len(ids):
             raise ValueError("gateways: every id may be there only once")
+        if self.store_url:
+            parse_store_url(self.store_url)
         if self.access.mode is AccessMode.DEMO and not parse_address(self.api.listen).is_loopback:
             raise ValueError("access.mode = 'demo' needs a loopback api.listen; here use 'token'")
 
@@ -217,4 +222,6 @@ def read(path: Path) -> CloudConfig:
     for key in ("password_file", "ca_file"):
         if (name := getattr(config.broker, key)) and not Path(name).is_file():
             raise ConfigError(f"{path}: broker.{key}: {name}: no such file")
+    if config.store_password_file and not Path(config.store_password_file).is_file():
+        raise ConfigError(f"{path}: store_password_file: {config.store_password_file}: no such file")
     return config

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.counters import Counters
 from cloud.store import boards, fleet, schema
 from cloud.store.database import Database
+from cloud.store.engine import insert
 from cloud.store.reader import StoredEntry, entries_after
 from wire.backoff import Backoff
 
@@ -73,7 +73,9 @@ class Consumer:
         # dict, not set: sessions are told in the order they changed.
         changed = {session_id: None for entry in entries if (session_id := self._effect(connection, entry))}
         move = insert(cursor).values(consumer=self._name, position=entries[-1].position)
-        connection.execute(move.on_conflict_do_update([cursor.c.consumer], set_={"position": move.excluded.position}))
+        connection.execute(
+            move.on_conflict_do_update(index_elements=[cursor.c.consumer], set_={"position": move.excluded.position})
+        )
         return len(entries), list(changed)
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
+import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from cloud.store.database import Database, driver_connection
+from cloud.store.database import Database
+from cloud.store.engine import Writer
 from cloud.store.records import DIGEST_BYTES, RecordReader, digest
 from cloud.store.rows import LANE_NUMBER, DeadLetterRow, Rows
 from cloud.store.runs import StoredRuns
@@ -24,18 +25,21 @@ from wire.messages import Batch, DecodeError, Receipt, decode_frame
 
 _log = logging.getLogger(__name__)
 
-# What one bad batch can raise and a healthy disk cannot: it is tried alone and becomes a dead letter.
-_POISON = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    ValueError,
-)
 # Above any number of epochs that are alive at once; what is forgotten is read again.
 _MOST_CACHED = 20_000
 
+
+_REPLACE_RUN = (
+    "INSERT INTO run (epoch_id, lane, first_seq, last_seq) VALUES (?,?,?,?)"
+    " ON CONFLICT (epoch_id, lane, first_seq) DO UPDATE SET last_seq = excluded.last_seq"
+)
+
+# The row of the table `meta` that says who appended last. Writing it first also makes appenders wait for each other, so
+# that positions are committed in their order.
+_STILL_MINE = "UPDATE meta SET value = ? WHERE name = 'appender' AND value = ?"
+_TAKE_OVER = (
+    "INSERT INTO meta (name, value) VALUES ('appender', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
 
 _gateway_of = lru_cache(maxsize=10_000)(topics.gateway_of)
 
@@ -61,13 +65,14 @@ class Appender:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
+        self._name = secrets.token_bytes(16)
         self._forget()
 
     def append(self, group: Sequence[Incoming]) -> Appended:
         """Commits a group; if that fails, each frame alone. Raises StoreUnavailable, and then nothing is stored."""
         try:
             return self._commit(group)
-        except _POISON as error:
+        except self._database.engine.poison as error:  # tried alone, it becomes a dead letter
             self._forget()
             if len(group) == 1:
                 return self._bury(group[0], error)
@@ -90,11 +95,14 @@ class Appender:
         now_us = self._clock.now_us()
 
         def store(connection: sa.Connection) -> Appended:
-            rows = Rows(driver_connection(connection))
+            rows = Rows(self._database.engine.writer(connection))
+            if not rows.writer.execute(_STILL_MINE, (self._name, self._name)):
+                rows.writer.execute(_TAKE_OVER, (self._name,))
+                self._forget()  # another process has stored meanwhile
             reader = RecordReader(rows, now_us, self._sources)
             receipts = [receipt for incoming in group if (receipt := self._store(incoming, rows, reader, now_us))]
             rows.flush()
-            self._flush_runs(driver_connection(connection))
+            self._flush_runs(rows.writer)
             return Appended(receipts, rows.counts, reader.sessions, now_us)
 
         if len(self._epochs) + len(self._sources) > _MOST_CACHED:
@@ -135,18 +143,16 @@ class Appender:
         if found := self._epochs.get(epoch):
             return found
         query = "SELECT epoch_id, gateway FROM epoch WHERE epoch = ?"
-        row = rows.driver.execute(query, (epoch,)).fetchone()
-        if row is None:
-            insert = "INSERT INTO epoch (epoch, gateway, received_us) VALUES (?,?,?)"
-            row = rows.driver.execute(insert, (epoch, gateway, now_us)).lastrowid, gateway
-        self._epochs[epoch] = row
-        return int(row[0]), str(row[1])
+        insert = "INSERT INTO epoch (epoch, gateway, received_us) VALUES (?,?,?) RETURNING epoch_id, gateway"
+        (row,) = rows.writer.rows(query, (epoch,)) or rows.writer.rows(insert, (epoch, gateway, now_us))
+        self._epochs[epoch] = int(row[0]), str(row[1])
+        return self._epochs[epoch]
 
     def _runs_of(self, rows: Rows, epoch_id: int, lane: int) -> StoredRuns:
         runs = self._runs.get((epoch_id, lane))
         if runs is None:
             query = "SELECT first_seq, last_seq FROM run WHERE epoch_id = ? AND lane = ?"
-            runs = self._runs[epoch_id, lane] = StoredRuns(rows.driver.execute(query, (epoch_id, lane)))
+            runs = self._runs[epoch_id, lane] = StoredRuns(rows.writer.rows(query, (epoch_id, lane)))
         self._touched.add((epoch_id, lane))
         return runs
 
@@ -166,13 +172,13 @@ class Appender:
         # A stretch is at most a frame long, so the one before the first can only reach it from within that length;
         # stretches are disjoint, so the last one that begins at or before first_seq is the only candidate.
         query = (
-            "SELECT first_seq, last_seq, digests FROM batch WHERE epoch_id = :epoch_id AND lane = :lane"
-            " AND first_seq <= :last AND first_seq >= coalesce((SELECT max(first_seq) FROM batch"
-            " WHERE epoch_id = :epoch_id AND lane = :lane AND first_seq <= :first), :first)"
+            "SELECT first_seq, last_seq, digests FROM batch WHERE epoch_id = ? AND lane = ?"
+            " AND first_seq <= ? AND first_seq >= coalesce((SELECT max(first_seq) FROM batch"
+            " WHERE epoch_id = ? AND lane = ? AND first_seq <= ?), ?)"
         )
-        values = {"epoch_id": epoch_id, "lane": lane, "first": batch.first_seq, "last": batch.last_seq}
+        values = (epoch_id, lane, batch.last_seq, epoch_id, lane, batch.first_seq, batch.first_seq)
         known: dict[int, bytes] = {}
-        for first, last, digests in rows.driver.execute(query, values):
+        for first, last, digests in rows.writer.rows(query, values):
             for seq in range(max(first, batch.first_seq), min(last, batch.last_seq) + 1):
                 known[seq] = digests[(seq - first) * DIGEST_BYTES :][:DIGEST_BYTES]
         for seq, record in enumerate(batch.records, batch.first_seq):
@@ -201,14 +207,14 @@ class Appender:
             self._alarmed.add((gateway, batch.epoch))
             _log.error("gateway %s uses epoch %s of gateway %s: is it a copy?", gateway, batch.epoch.hex(), owner)
 
-    def _flush_runs(self, driver: sqlite3.Connection) -> None:
+    def _flush_runs(self, writer: Writer) -> None:
         for epoch_id, lane in self._touched:
             written, deleted = self._runs[epoch_id, lane].take_changes()
             for first in deleted:
                 key = (epoch_id, lane, first)
-                driver.execute("DELETE FROM run WHERE epoch_id = ? AND lane = ? AND first_seq = ?", key)
+                writer.execute("DELETE FROM run WHERE epoch_id = ? AND lane = ? AND first_seq = ?", key)
             for first, last in written:
-                driver.execute("INSERT OR REPLACE INTO run VALUES (?,?,?,?)", (epoch_id, lane, first, last))
+                writer.execute(_REPLACE_RUN, (epoch_id, lane, first, last))
         self._touched.clear()
 
     def _bury(self, incoming: Incoming, error: Exception) -> Appended:
@@ -221,7 +227,7 @@ class Appender:
         row = _dead_letter(incoming, batch, f"{type(error).__name__}: {error}", now_us)
 
         def store(connection: sa.Connection) -> dict[str, int]:
-            rows = Rows(driver_connection(connection))
+            rows = Rows(self._database.engine.writer(connection))
             rows.dead_letter.append(row)
             rows.count("dead_lettered")
             rows.flush()

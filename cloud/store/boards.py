@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.store import schema
+from cloud.store.engine import insert
 from cloud.store.reader import StoredEntry
 from wire.clock import MICROSECONDS
 from wire.messages import decode_body
@@ -73,7 +73,9 @@ def _apply_session(connection: sa.Connection, entry: StoredEntry, event: Session
     }
     # A session belongs to the gateway that opened it: another one cannot close it.
     connection.execute(
-        statement.on_conflict_do_update([known.session_id], set_=changes, where=known.gateway == new.gateway)
+        statement.on_conflict_do_update(
+            index_elements=[known.session_id], set_=changes, where=known.gateway == new.gateway
+        )
     )
 
 
@@ -104,7 +106,7 @@ def _apply_alert(connection: sa.Connection, entry: StoredEntry, step: Alert) -> 
         "onset_us": _lesser(known.onset_us, new.onset_us),
         "delayed": _greater(known.delayed, new.delayed),
     }
-    connection.execute(statement.on_conflict_do_update([known.gateway, known.alert_id], set_=changes))
+    connection.execute(statement.on_conflict_do_update(index_elements=[known.gateway, known.alert_id], set_=changes))
 
 
 def _greater(one: sa.ColumnElement[int], other: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

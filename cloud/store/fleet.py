@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.heartbeats import Moment, follows
 from cloud.store import schema
 from cloud.store.database import Database
+from cloud.store.engine import insert
 from cloud.store.reader import StoredEntry
 from wire.messages import decode_body
 from wire.readings import Gap, Status
@@ -67,7 +67,7 @@ def _apply_status(connection: sa.Connection, entry: StoredEntry) -> None:
     statement = insert(schema.gateway_board).values(
         gateway=entry.gateway, gaps=0, lost_records=0, last_gap_us=0, **values
     )
-    connection.execute(statement.on_conflict_do_update([c.gateway], set_=values))
+    connection.execute(statement.on_conflict_do_update(index_elements=[c.gateway], set_=values))
 
 
 def _apply_gap(connection: sa.Connection, entry: StoredEntry, gap: Gap) -> None:
@@ -85,7 +85,7 @@ def _apply_gap(connection: sa.Connection, entry: StoredEntry, gap: Gap) -> None:
         "lost_records": c.lost_records + lost,
         "last_gap_us": entry.received_us,
     }
-    connection.execute(statement.on_conflict_do_update([c.gateway], set_=changes))
+    connection.execute(statement.on_conflict_do_update(index_elements=[c.gateway], set_=changes))
 
 
 class FleetReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -74,7 +75,7 @@ class RecordReader:
                 self._epoch_id,
                 self._lane,
                 seq,
-                body.value,
+                None if math.isnan(body.value) else body.value,
                 body.reported_time,
             )
         )
@@ -132,13 +133,14 @@ class RecordReader:
         # Table and column are our own names, from the two callers above.
         columns = f"gateway, device_id, session_id, origin, boot_id, {column}"
         where = f"(gateway, device_id, session_id, origin, boot_id, {column}) = (?,?,?,?,?,?)"
-        driver = self._rows.driver
-        driver.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES (?,?,?,?,?,?)", values)  # noqa: S608
-        row = driver.execute(f"SELECT {table}_id FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
+        writer = self._rows.writer
+        once = f"INSERT INTO {table} ({columns}) VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING"  # noqa: S608
+        writer.execute(once, values)
+        ((number,),) = writer.rows(f"SELECT {table}_id FROM {table} WHERE {where}", values)  # noqa: S608
         # A session not yet on its board takes this from the sources when it gets there (boards.py).
         raised = "UPDATE session SET origin = ? WHERE session_id = ? AND gateway = ? AND origin < ?"
-        driver.execute(raised, (origin, record.session_id, self._gateway, origin))
-        self._sources[key] = int(row[0])
+        writer.execute(raised, (origin, record.session_id, self._gateway, origin))
+        self._sources[key] = int(number)
         return self._sources[key]
 
     def _place(self, record: Record, time_us: int) -> Placed:
@@ -151,12 +153,16 @@ class RecordReader:
         )
         found: list[ClockAnchor | None] = []
         for condition in ("synchronised = 1", f"wall_us < {EARLIEST_PLAUSIBLE_US}"):
-            row = self._rows.driver.execute(query.format(condition), (record.boot_id,)).fetchone()
-            found.append(None if row is None else ClockAnchor(row[0], row[1], row[2], row[3], bool(row[4])))
+            rows = self._rows.writer.rows(query.format(condition), (record.boot_id,))
+            found.append(_anchor(*rows[0]) if rows else None)
         placed = place(time_us, record.mono_us, *found)
         if not placed.is_placed:
             self._rows.count("records_unplaced")
         return placed
+
+
+def _anchor(boot_id: bytes, mono_us: int, wall_us: int, uncertainty_us: int, synchronised: int) -> ClockAnchor:
+    return ClockAnchor(boot_id, mono_us, wall_us, uncertainty_us, bool(synchronised))
 
 
 def _time_of(body: Body) -> int:

@@ -20,10 +20,6 @@ class StoredRuns:
         """Adds a run and returns those parts of it that were not there, in order."""
         return self._runs.add(first, last)
 
-    def runs(self) -> list[tuple[int, int]]:
-        """All runs, in order."""
-        return list(self._runs)
-
     def take_changes(self) -> tuple[list[tuple[int, int]], list[int]]:
         """Runs to write, and first numbers of runs to delete, since the last call."""
         now = dict(self._runs)

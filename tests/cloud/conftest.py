@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from cloud.bus.broker import Broker
 from cloud.config import AccessConfig, AccessMode, ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
+from cloud.store.location import StoreLocation
+from tests.cloud.postgres_server import HOW_TO_INSTALL, PostgresServer, find_binaries
 from tests.cloud.sites import HAS_MOSQUITTO, KINDS, Site, open_site
 
 
@@ -54,3 +56,23 @@ async def mosquitto_site(config: CloudConfig, tmp_path: Path) -> AsyncIterator[S
         pytest.skip("no mosquitto here: apt-get install mosquitto")
     async with open_site("mosquitto", config, tmp_path / "mosquitto") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip(HOW_TO_INSTALL)
+    server = PostgresServer(binaries, free_port())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> StoreLocation:
+    """Where an empty store may lie: a test that takes this passes on every engine."""
+    if request.param == "sqlite":
+        return tmp_path / "store.sqlite"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.empty_store()

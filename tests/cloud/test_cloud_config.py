@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from cloud.app import store_location
 from cloud.config import ApiConfig, BrokerConfig, CloudConfig, TlsConfig, parse_address, parse_endpoint
+from cloud.store.location import ServerStore
 from wire.configuration import ConfigError, convert, load
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "cloud.toml"
@@ -48,6 +50,12 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"gateways": [{"id": "A.b"}]}, "1 to 63 of a-z"),
         (DEMO | {"gateways": [{"id": "ingest"}]}, "choose another"),
         (DEMO | {"colour": "red"}, "colour"),
+        (DEMO | {"store_url": "postgresql://me@localhost/store"}, "is not sqlite:///FILE or postgresql"),
+        (DEMO | {"store_url": "sqlite:///"}, "is not sqlite:///FILE"),
+        (DEMO | {"store_url": "postgresql+psycopg://me:secret@localhost/store"}, "store_password_file"),
+        (DEMO | {"store_url": "postgresql+psycopg://me@localhost"}, "NAME"),
+        (DEMO | {"store_url": "postgresql+psycopg://me@db.example/store"}, "sslmode=verify-full"),
+        (DEMO | {"store_url": "postgresql+psycopg://me@/store?host=db.example&sslmode=require"}, "sslmode=verify-full"),
         ({"access": {"mode": "token"}}, "tokens_file"),
         ({"access": {"mode": "open"}}, "demo"),
         ({}, "access"),
@@ -61,6 +69,21 @@ def test_what_cannot_work_is_refused_in_words(table: dict[str, Any], says: str) 
 def test_an_outside_listen_with_keys_is_allowed() -> None:
     tls = {"cert_file": "a", "key_file": "b"}
     convert(DEMO | {"broker": {"mqtt_listen": "0.0.0.0:8883", "tls": tls}}, CloudConfig, where="cloud.toml")
+
+
+def test_the_store_lies_where_the_url_says_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    assert store_location(convert(DEMO, CloudConfig, where="x")) == Path("cloud-state/store.sqlite")
+    assert store_location(convert(DEMO | {"store_url": "sqlite:////a/b"}, CloudConfig, where="x")) == Path("/a/b")
+    secret = tmp_path / "password"
+    secret.write_text("s3cret\n")
+    server = DEMO | {"store_url": "postgresql+psycopg://me@127.0.0.1/store", "store_password_file": str(secret)}
+    location = store_location(convert(server, CloudConfig, where="x"))
+    assert isinstance(location, ServerStore)
+    assert location.password == "s3cret"
+    assert "s3cret" not in repr(location) + str(location)
+    secret.unlink()
+    with pytest.raises(ConfigError, match="store_password_file"):
+        store_location(convert(server, CloudConfig, where="x"))
 
 
 def test_addresses_of_both_kinds_are_read() -> None:

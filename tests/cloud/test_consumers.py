@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from cloud.counters import Counters
 from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
+from cloud.store.location import StoreLocation
 from cloud.store.reader import StoredEntry, StoreReader
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.readings import (
@@ -33,8 +33,8 @@ from wire.vocabulary import Metric
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "store.sqlite")
+def database(location: StoreLocation) -> Iterator[Database]:
+    opened = Database(location)
     yield opened
     opened.close()
 

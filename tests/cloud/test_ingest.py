@@ -141,4 +141,4 @@ async def test_garbage_does_not_stop_the_stream(site: Site) -> None:
         while receipt.first_seq != 2:  # the first may have been offered more than once
             receipt = await next_receipt(client)
         letters = sa.select(sa.func.count()).select_from(schema.dead_letter)
-        assert await database.read(lambda connection: connection.scalar(letters)) == 1
+        assert database.read_now(lambda connection: connection.scalar(letters)) == 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud.store.database import Database
 from tests.conftest import ROOT
 from vitalwire.__main__ import main
+from vitalwire.stage import free_port
 
 # The first command of a run imports the whole house, wfdb and pandas included.
 pytestmark = pytest.mark.timeout(60)
@@ -56,6 +58,7 @@ WRONG = [
     ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
     ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),
     ('[access]\nmode = "token"', ["tokens_file"]),
+    ('store_password_file = "nowhere.secret"\n[access]\nmode = "demo"', ["store_password_file", "no such file"]),
     ('[access]\nmode = "demo"\n[broker]\nkind = "kafka"', ["broker.kind", "embedded, mqtt"]),
     (
         '[access]\nmode = "demo"\n[broker]\nkind = "mqtt"\nendpoint = "mqtt://[::1]"\n'
@@ -102,6 +105,9 @@ def test_port_in_use_is_named_before_anything_starts(tmp_path: Path, capsys: pyt
         (["demo", "--report", "no/such/folder/r.json"], "no/such/folder"),
         (["demo", "--port", "99999"], "99999"),
         (["export", "s1", "--wfdb", "out", "--store", "nowhere.sqlite"], "nowhere.sqlite"),
+        (["backup", "copy", "--store", "nowhere.sqlite"], "nowhere.sqlite"),
+        (["backup", "copy", "-c", "nowhere.toml"], "nowhere.toml"),
+        (["restore", "nowhere.backup"], "nowhere.backup"),
         (["scan", "--adapter", "dial-up"], "dial-up"),
         (["sim", "first_light", "--monitor", "nowhere"], "nowhere"),
     ],
@@ -114,6 +120,40 @@ def test_what_cannot_be_done_is_said_in_one_sentence_with_exit_2(
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.err.strip().count("\n") == 0
+
+
+def test_a_store_is_backed_up_and_restored_where_the_configuration_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "state" / "store.sqlite"
+    Database(store).close()
+    config, copy = tmp_path / "cloud.toml", tmp_path / "copy"
+    config.write_text(f'state_dir = "{store.parent}"\n[access]\nmode = "demo"\n')
+    assert main(["backup", str(copy), "-c", str(config)]) == 0
+    assert capsys.readouterr().out.startswith(f"{copy}: 0 records, schema ")
+    assert main(["restore", str(copy), "-c", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{store}: 0 records restored, under the new id ")
+    assert f"{store}.before-" in said
+
+
+def test_a_store_on_a_server_is_left_to_its_own_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "cloud.toml"
+    config.write_text('store_url = "postgresql+psycopg://me@localhost/store"\n[access]\nmode = "demo"\n')
+    assert main(["backup", str(tmp_path / "copy"), "-c", str(config)]) == 2
+    assert "pg_dump" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, state = tmp_path / "cloud.toml", tmp_path / "state"
+    listens = [f"127.0.0.1:{free_port()}" for _ in range(4)]
+    config.write_text(
+        f'state_dir = "{state}"\nstore_url = "postgresql+psycopg://me@{listens[3]}/store"\n[access]\nmode = "demo"\n'
+        f'[broker]\nmqtt_listen = "{listens[0]}"\nclient_listen = "{listens[1]}"\n[api]\nlisten = "{listens[2]}"\n'
+    )
+    assert main(["cloud", "-c", str(config)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"vitalwire: {config}: connection failed")
 
 
 def test_demo_does_not_empty_a_folder_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,9 +21,10 @@ def run(arguments: argparse.Namespace) -> int:
     from cloud import app
     from cloud.bus.broker import BrokerUnavailable
     from cloud.config import read
+    from cloud.store.database import StoreTooNew, StoreUnavailable
 
     config = read(arguments.config)
     try:
         return run_until_stopped(lambda: app.run(config))
-    except* BrokerUnavailable as group:
+    except* (BrokerUnavailable, StoreUnavailable, StoreTooNew) as group:
         raise UsageError(f"{arguments.config}: {group.exceptions[0]}") from None

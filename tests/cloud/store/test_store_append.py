@@ -1,9 +1,12 @@
-"""What the store promises, on a real file."""
+"""What the store promises, on every engine it may lie in."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +15,9 @@ import sqlalchemy as sa
 from cloud.store import schema
 from cloud.store.append import Appended, Appender, Incoming
 from cloud.store.database import Database
-from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
+from cloud.store.location import ServerStore, StoreLocation
+from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record, wave
+from tests.conftest import ROOT
 from wire.clock import ClockAnchor
 from wire.messages import Lane, encode_frame
 from wire.readings import DeviceEvent, EventKind, Numeric
@@ -20,8 +25,8 @@ from wire.vocabulary import Metric
 
 
 class Store:
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+    def __init__(self, location: StoreLocation) -> None:
+        self.database = Database(location)
         self.appender = Appender(self.database, FakeClock())
 
     def append(self, *frames: bytes, gateway: str = "gw-1") -> Appended:
@@ -34,12 +39,14 @@ class Store:
         return sorted((row.first_seq, row.last_seq) for row in self.rows(schema.run))
 
     def values(self) -> list[float]:
-        return [row.value for row in self.rows(schema.numeric)]
+        return [
+            row.value for row in sorted(self.rows(schema.numeric), key=lambda row: (row.time_us, row.lane, row.seq))
+        ]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "store.sqlite")
+def store(location: StoreLocation) -> Iterator[Store]:
+    opened = Store(location)
     yield opened
     opened.database.close()
 
@@ -128,15 +135,49 @@ def test_a_record_of_a_newer_version_is_kept_raw(store: Store) -> None:
     assert (kept.seq, kept.record) == (2, unknown)
 
 
-def test_after_a_restart_nothing_is_doubled(store: Store, tmp_path: Path) -> None:
+def test_after_a_restart_nothing_is_doubled(store: Store, location: StoreLocation) -> None:
     batch = frame([heart_rate(60)], 1)
     first = store.append(batch)
-    again = Store(tmp_path / "store.sqlite")
+    again = Store(location)
     second = again.append(batch, frame([heart_rate(61)], 2))
     assert second.receipts[0][1] == first.receipts[0][1]
     assert again.values() == [60, 61]
     assert again.runs() == [(1, 2)]
     again.database.close()
+
+
+def test_two_that_store_in_turn_double_nothing(store: Store, location: StoreLocation) -> None:
+    other = Store(location)
+    # Waveforms: no key of their table would refuse a second one.
+    batches = [frame([wave(50 * seq)], seq) for seq in range(1, 4)]
+    store.append(batches[0])
+    other.append(batches[0], batches[1])
+    store.append(batches[1], batches[2])
+    other.append(*batches)
+    assert sorted(row.first_index for row in store.rows(schema.waveform)) == [50, 100, 150]
+    assert store.runs() == [(1, 3)]
+    assert store.rows(schema.conflict) == []
+    other.database.close()
+
+
+@pytest.mark.timeout(60)  # a fresh interpreter
+def test_killed_between_commit_and_receipt_stores_once_and_receipts(store: Store, location: StoreLocation) -> None:
+    words = (
+        "import os, sys; from cloud.store.append import Appender, Incoming; from cloud.store.database import Database;"
+        "from cloud.store.location import parse_store_url; from wire.clock import SystemClock;"
+        "appender = Appender(Database(parse_store_url(sys.argv[1])), SystemClock());"
+        "appender.append([Incoming('vw.1.gw-1.up.routine', bytes.fromhex(sys.argv[2]))]); os.kill(os.getpid(), 9)"
+    )
+    batch = frame([heart_rate(60), heart_rate(61)], 1)
+    url, environment = f"sqlite:///{location}", dict(os.environ)
+    if isinstance(location, ServerStore):
+        url, environment = location.url, environment | {"PGPASSWORD": location.password}
+    killed = subprocess.run([sys.executable, "-c", words, url, batch.hex()], env=environment, cwd=ROOT, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert store.values() == [60, 61]
+    assert seqs(store.append(batch)) == [(1, 2)]
+    assert store.values() == [60, 61]
+    assert store.rows(schema.conflict) == []
 
 
 def test_a_value_that_is_not_a_number_does_not_poison(store: Store) -> None:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-
+import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from cloud.store.database import Database
+from cloud.store.database import Database, StoreTooNew
+from cloud.store.location import StoreLocation
 from cloud.store.schema import metadata
 
 
-def test_the_steps_lead_to_the_tables_the_code_uses(tmp_path: Path) -> None:
-    database = Database(tmp_path / "store.sqlite")
+def test_the_steps_lead_to_the_tables_the_code_uses(location: StoreLocation) -> None:
+    database = Database(location)
     differences = database.read_now(
         lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
     )
@@ -18,10 +19,25 @@ def test_the_steps_lead_to_the_tables_the_code_uses(tmp_path: Path) -> None:
     database.close()
 
 
-def test_the_store_id_is_minted_once(tmp_path: Path) -> None:
-    first, second = (Database(tmp_path / "store.sqlite") for _ in range(2))
-    other = Database(tmp_path / "other.sqlite")
+def test_the_store_id_is_minted_once(location: StoreLocation) -> None:
+    first, second = (Database(location) for _ in range(2))
     assert len(first.store_id) == 16
-    assert first.store_id == second.store_id != other.store_id
-    for database in (first, second, other):
+    assert first.store_id == second.store_id
+    first.transaction(lambda connection: connection.execute(sa.delete(metadata.tables["meta"])))
+    third = Database(location)
+    assert third.store_id != first.store_id
+    for database in (first, second, third):
+        database.close()
+
+
+def test_a_store_of_a_newer_version_is_left_alone(location: StoreLocation) -> None:
+    database = Database(location)
+    say = sa.text("UPDATE alembic_version SET version_num = :revision")
+    known = database.read_now(lambda connection: MigrationContext.configure(connection).get_current_revision())
+    database.transaction(lambda connection: connection.execute(say, {"revision": "from-the-future"}))
+    try:
+        with pytest.raises(StoreTooNew, match="from-the-future"):
+            Database(location)
+    finally:
+        database.transaction(lambda connection: connection.execute(say, {"revision": known}))
         database.close()

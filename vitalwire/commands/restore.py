@@ -1,0 +1,34 @@
+"""Put a backup in the place of the stopped cloud's store; boxes then offer again everything they still hold.
+
+`vitalwire restore FILE [-c CONFIG | --store FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitalwire.command import UsageError
+from vitalwire.store_file import add_store_arguments, store_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which backup, and where to."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="as `vitalwire backup` wrote it, FILE.sha256 beside it")
+    add_store_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints what was restored, and where the store lies that was there before."""
+    from cloud.store.backup import BackupRefused, restore
+    from wire.clock import SystemClock
+
+    store = store_file(arguments)
+    try:
+        restored = restore(arguments.file, store, now_us=SystemClock().now_us())
+    except BackupRefused as error:
+        raise UsageError(str(error)) from None
+    print(f"{store}: {restored.backup.records} records restored, under the new id {restored.store_id.hex()}")
+    if restored.set_aside is not None:
+        print(f"the store that was there: {restored.set_aside}")
+    return 0

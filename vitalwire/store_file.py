@@ -1,0 +1,32 @@
+"""Which store file a command means: one named, that of a cloud's configuration, or the last demo's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vitalwire.command import UsageError
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """-c FILE or --store FILE."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("-c", "--config", type=Path, help="the cloud's configuration, which says where its store lies")
+    which.add_argument("--store", type=Path, metavar="FILE", help="the cloud's store.sqlite; default: the last demo's")
+
+
+def store_file(arguments: argparse.Namespace) -> Path:
+    """The file. Raises ConfigError, and UsageError when the store is no file."""
+    from cloud.app import store_location
+    from cloud.config import STORE_FILE, read
+    from vitalwire.stage import demo_home
+
+    if arguments.config is None:
+        return arguments.store or demo_home() / "cloud" / STORE_FILE
+    location = store_location(read(arguments.config))
+    if not isinstance(location, Path):
+        raise UsageError(
+            f"{arguments.config}: the store lies on a PostgreSQL server: use pg_dump and pg_restore; in a restored one "
+            "take the row 'store_id' out of the table meta before the cloud starts, so that boxes offer again"
+        )
+    return location
