@@ -25,6 +25,7 @@ COMMANDS = (
     "export",
     "backup",
     "restore",
+    "spool",
 )
 
 

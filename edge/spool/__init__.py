@@ -20,7 +20,7 @@ from wire.clock import MICROSECONDS, ClockAnchor
 from wire.messages import Lane
 from wire.runs import RunSet
 
-__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "Holding", "LostRun", "Memo", "Spool", "SpoolConfig"]
+__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "Holding", "LostRun", "Memo", "Spool", "SpoolConfig", "spool_folder"]
 
 T = TypeVar("T")
 _HOUR_US = 3600 * MICROSECONDS
@@ -50,6 +50,11 @@ class Holding(NamedTuple):
     pending_records: int
     oldest: ClockAnchor | None
     bytes: int
+
+
+def spool_folder(state_dir: str) -> Path:
+    """Where a box with this state folder keeps its spool."""
+    return Path(state_dir) / "spool"
 
 
 class Doomed(NamedTuple):
