@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from edge.box_clock import BoxClock
 from edge.box_session import BoxSession
 from edge.config import Resolved
 from edge.device_session import DeviceSession
@@ -29,7 +30,7 @@ _UPKEEP_S = 2.0
 
 async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
     """Runs one box until cancelled. `ready` is called when its devices may connect."""
-    config, clock = resolved.config, clock or SystemClock()
+    config, box_clock = resolved.config, BoxClock(clock or SystemClock())
     folder = Path(config.state_dir)
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(spool_folder(config.state_dir), config.spool)
@@ -41,31 +42,39 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
             ledger.committed(chunk)
         uplink.offer(chunk)
 
-    outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
+    outbox = Outbox(spool, box_clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
     ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
-    uplink = Uplinks(config.gateway, ways, spool, clock, version=release, store_changed=store.changed)
+    uplink = Uplinks(
+        config.gateway,
+        ways,
+        spool,
+        box_clock,
+        version=release,
+        store_changed=store.changed,
+        cloud_said=box_clock.cloud_said,
+    )
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
-            session = BoxSession(config, spool, outbox, clock)
+            session = BoxSession(config, spool, outbox, box_clock)
             await session.open(origin)
             sessions = [
                 DeviceSession(
                     device,
                     Pipeline(device.id, has_clock=device.driver.has_clock, limits=resolved.limits, saved=spool.memo),
                     outbox,
-                    clock,
+                    box_clock,
                     session,
                 )
                 for device in resolved.devices
             ]
-            heartbeat = Heartbeat(clock, outbox, spool, uplink, sessions, version=release, folder=folder)
+            heartbeat = Heartbeat(box_clock, outbox, spool, uplink, sessions, version=release, folder=folder)
             tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
-            tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")
+            tasks.create_task(_upkeep(spool, outbox, box_clock, session), name="upkeep")
             for device_session in sessions:
                 tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:

@@ -23,6 +23,9 @@ from wire.readings import DeviceEvent, DeviceState, EventKind, Origin, Reading
 
 _log = logging.getLogger(__name__)
 
+# Slewing moves the wall clock by 0.05 % at most: this much between two arrivals is a clock that was set.
+_STEP_US = MICROSECONDS
+
 # A monitor sends at least every second or two: ten seconds of nothing is a fact a person must see.
 SILENCE_ALARM_S = 10.0
 
@@ -42,6 +45,7 @@ class DeviceSession:
         # A session once marked stays so: after a restart its devices are not more real than it.
         self._origin = max(device.origin, session.source.origin)
         self._turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
+        self._wall_ahead_us: int | None = None  # of the monotonic clock, at the last arrival
         self._last_heard_mono_us = clock.monotonic_us()
         self._has_spoken = False
 
@@ -106,6 +110,7 @@ class DeviceSession:
         transfer = item if isinstance(item, Transfer) else Transfer((item,))
         arrival_us = self._clock.now_us()
         self._last_heard_mono_us = self._clock.monotonic_us()
+        self._notice_step(arrival_us - self._last_heard_mono_us)
         self._has_spoken = True
         if transfer.simulated and self._origin is not Origin.DEMO:
             _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
@@ -121,6 +126,13 @@ class DeviceSession:
             # Encoding twelve leads takes longer than the event loop may wait.
             output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us)
             await self._store(output, transfer.key)
+
+    def _notice_step(self, wall_ahead_us: int) -> None:
+        """Tells the pipeline when the wall clock was set, which the monotonic one shows."""
+        before_us, self._wall_ahead_us = self._wall_ahead_us, wall_ahead_us
+        if before_us is not None and abs(wall_ahead_us - before_us) > _STEP_US:
+            _log.info("device %s: the box's clock was set by %.1f s", self.device.id, (wall_ahead_us - before_us) / 1e6)
+            self._pipeline.clock_stepped(wall_ahead_us - before_us)
 
     async def _store(self, output: Output, key: str | None = None) -> None:
         if output.bodies:

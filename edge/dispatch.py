@@ -38,7 +38,8 @@ class _Lane:
 class Dispatch:
     """The order in which one uplink's batches leave.
 
-    `may_backfill` says whether this uplink is the one that sends what lies on the disk.
+    `may_backfill` says whether this uplink is the one that sends what lies on the disk; `cloud_said` is told the
+    cloud's time at a commit and the monotonic times between which that was.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Dispatch:
         window_bytes: int,
         budgets: Mapping[Lane, Budget],
         may_backfill: Callable[[], bool],
+        cloud_said: Callable[[int, int, int], None],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._spool = spool
         self._clock = clock
         self._may_backfill = may_backfill
+        self._cloud_said = cloud_said
         self._lanes = {lane: _Lane(window_bytes, budgets[lane]) for lane in Lane}
         self._backfill = Backfill(window_bytes)
 
@@ -92,6 +95,8 @@ class Dispatch:
         answered = self._lanes[receipt.lane].window.receipted(*run, now_us)
         for sent in answered:
             self._measure(sent, now_us)
+            if sent.tries == 1:
+                self._cloud_said(receipt.cloud_us, sent.sent_us, now_us)
         if [(sent.epoch, sent.first_seq, sent.last_seq) for sent in answered] == [run]:
             self._spool.settle(receipt.lane, *run)  # it answers a batch on its way: certainly ours
         elif not await self._spool.receipted(receipt.lane, *run):

@@ -14,7 +14,7 @@ import msgspec
 from clinical.alarm_limits import AlarmLimits
 from edge.alerts import DeviceAlarms
 from edge.spool import MAX_CHUNK_BYTES, Memo
-from edge.timebase import DeviceOffset, observe
+from edge.timebase import DeviceOffset, observe, stepped
 from wire import waveform
 from wire.clock import MICROSECONDS
 from wire.messages import Lane, lane_of
@@ -88,6 +88,12 @@ class Pipeline:
                     output.bodies.append(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us))
         self._save_offset(output)
         return output
+
+    def clock_stepped(self, step_us: int) -> None:
+        """The box's clock was set: the device's times stay where they are in history."""
+        if self._offset is not None:
+            self._offset = stepped(self._offset, step_us)
+            self._is_offset_unsaved = True
 
     def heard(self, now_us: int) -> Output:
         """The device has said something, whatever it was."""

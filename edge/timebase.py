@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from wire.clock import EARLIEST_PLAUSIBLE_US
+
 # An estimate may fall at once; it rises only when a whole window of arrivals stays above it (the device's clock drifts
 # slowly or was set back), so that one late burst changes nothing.
 _WINDOW_US = 60_000_000
@@ -29,7 +31,8 @@ class DeviceOffset(msgspec.Struct, frozen=True, array_like=True):
 def observe(known: DeviceOffset | None, *, reported_us: int, arrival_us: int) -> DeviceOffset:
     """What is known after a reading the device stamped `reported_us` arrived at `arrival_us` by the box's clock."""
     seen_us = arrival_us - reported_us
-    if known is None:
+    # What was learnt before the box's clock was set says nothing of the clock since.
+    if known is None or known.window_started_us < EARLIEST_PLAUSIBLE_US <= arrival_us:
         return DeviceOffset(seen_us, arrival_us, seen_us)
     offset_us = known.offset_us
     if seen_us < offset_us - _LEAP_US and (known.doubted_us is None or abs(seen_us - known.doubted_us) > _LEAP_US):
@@ -42,3 +45,13 @@ def observe(known: DeviceOffset | None, *, reported_us: int, arrival_us: int) ->
     if smallest_us > offset_us + _STEP_US:
         offset_us = smallest_us
     return DeviceOffset(offset_us, arrival_us, seen_us)
+
+
+def stepped(known: DeviceOffset, step_us: int) -> DeviceOffset:
+    """What is known after the box's own clock was set by `step_us`: the device's did not move."""
+    return DeviceOffset(
+        known.offset_us + step_us,
+        known.window_started_us + step_us,
+        known.window_smallest_us + step_us,
+        None if known.doubted_us is None else known.doubted_us + step_us,
+    )

@@ -96,6 +96,7 @@ class Uplink:
         number: int = 0,
         may_backfill: Callable[[], bool] = lambda: True,
         lost: Callable[[], None] = lambda: None,
+        cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
@@ -115,6 +116,7 @@ class Uplink:
             window_bytes=config.window_kib * 1024,
             budgets={lane: config.budget(lane) for lane in Lane},
             may_backfill=may_backfill,
+            cloud_said=cloud_said,
         )
         # One set of counters, whoever counts.
         self._dispatch.counts = self.counts

@@ -28,6 +28,7 @@ class Uplinks:
         *,
         version: str,
         store_changed: Callable[[bytes], bool],
+        cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
     ) -> None:
         self.links = [
             Uplink(
@@ -40,6 +41,7 @@ class Uplinks:
                 store_changed=store_changed,
                 may_backfill=partial(self._leads, number),
                 lost=self._look_for_backlog,
+                cloud_said=cloud_said,
             )
             for number, config in enumerate(configs)
         ]

@@ -30,7 +30,9 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 
 def make_dispatch(spool: Spool, clock: FakeClock, *, bulk_per_h: int | None = None, leads: bool = True) -> Dispatch:
     budgets = {lane: Budget(bulk_per_h if lane is Lane.BULK else None) for lane in Lane}
-    return Dispatch(spool, clock, window_bytes=64 * 1024, budgets=budgets, may_backfill=lambda: leads)
+    return Dispatch(
+        spool, clock, window_bytes=64 * 1024, budgets=budgets, may_backfill=lambda: leads, cloud_said=lambda *_: None
+    )
 
 
 async def committed(spool: Spool, clock: FakeClock, first: int, *, lane: Lane = Lane.ROUTINE, count: int = 1) -> Chunk:

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.timebase import DeviceOffset, observe
+from edge.timebase import DeviceOffset, observe, stepped
+from tests.conftest import START_US
 
 SECOND_US = 1_000_000
 
@@ -41,3 +42,16 @@ def test_device_clock_set_back_is_followed_after_a_whole_window() -> None:
         known = observe(known, reported_us=(second - 30) * SECOND_US, arrival_us=second * SECOND_US + 5000)
     assert known is not None
     assert known.offset_us == 30 * SECOND_US + 5000
+
+
+def test_an_offset_from_before_the_clock_was_set_is_forgotten() -> None:
+    known = observe(None, reported_us=START_US, arrival_us=40_000_000)
+    later = observe(known, reported_us=START_US + 1_000_000, arrival_us=START_US + 1_500_000)
+    assert later.offset_us == 500_000
+
+
+def test_a_step_of_the_boxs_clock_moves_the_offset_with_it() -> None:
+    known = observe(None, reported_us=START_US, arrival_us=START_US + 200_000)
+    after = stepped(known, 3_600_000_000)
+    again = observe(after, reported_us=START_US + 1_000_000, arrival_us=START_US + 3_601_200_000)
+    assert again.offset_us == 3_600_200_000
