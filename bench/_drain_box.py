@@ -19,14 +19,16 @@ from bench._box import Box
 from bench._numbered import Numbered
 from cloud.config import CloudConfig
 from edge.ledger import Ledger
-from edge.spool import MAX_CHUNK_BYTES, Chunk, Facts
-from wire.clock import anchor
+from edge.spool import Chunk, Facts
+from wire.clock import MICROSECONDS, anchor
 from wire.configuration import load
 from wire.messages import EPOCH_BYTES, Lane, encode_record
 
 LEDGER = "ledger.jsonl"
-_SPACING_US = 50_000  # twenty records a second, as a monitor with twelve leads and a few numerics makes them
-_CHUNKS_A_COMMIT = 32
+# As a monitor with twelve leads and a few numerics: each second of it was one commit.
+_RECORDS_A_SECOND = 20
+_SPACING_US = MICROSECONDS // _RECORDS_A_SECOND
+_CHUNKS_A_COMMIT = 2000
 _SETTLE_S = 3.0
 _LOOK_S = 0.2
 
@@ -42,7 +44,7 @@ class _Past:
         self._next_seq = dict.fromkeys(Lane, 0)
 
     async def write(self) -> None:
-        """Puts all of them on the disk, as chunks of the largest size rather than one by one, and into the ledger."""
+        """Puts all of them on the disk, many seconds in one transaction, and into the ledger."""
         ready: dict[Lane, list[Chunk]] = {lane: [] for lane in Lane}
         for chunk in self._chunks():
             chunks = ready[chunk.lane]
@@ -63,25 +65,20 @@ class _Past:
         numbered = Numbered()
         clock, source = self._box.clock, self._box.source
         now_us, boot_id, mono_us = clock.now_us(), clock.boot_id(), clock.monotonic_us()
-        gathered: dict[Lane, list[bytes]] = {lane: [] for lane in Lane}
-        sizes = dict.fromkeys(Lane, 0)
-        for number in range(self._records):
-            ago_us = (self._records - number) * _SPACING_US
-            record = encode_record(
-                numbered.body(number, now_us - ago_us),
-                device_id=source.device_id,
-                session_id=source.session_id,
-                origin=source.origin,
-                boot_id=boot_id,
-                mono_us=max(0, mono_us - ago_us),
-            )
-            lane = numbered.lane(number)
-            if sizes[lane] + len(record) > MAX_CHUNK_BYTES:
-                yield self._chunk(lane, gathered[lane])
-                gathered[lane], sizes[lane] = [], 0
-            gathered[lane].append(record)
-            sizes[lane] += len(record)
-        yield from (self._chunk(lane, records) for lane, records in gathered.items() if records)
+        for first in range(0, self._records, _RECORDS_A_SECOND):
+            gathered: dict[Lane, list[bytes]] = {}
+            for number in range(first, min(first + _RECORDS_A_SECOND, self._records)):
+                ago_us = (self._records - number) * _SPACING_US
+                record = encode_record(
+                    numbered.body(number, now_us - ago_us),
+                    device_id=source.device_id,
+                    session_id=source.session_id,
+                    origin=source.origin,
+                    boot_id=boot_id,
+                    mono_us=max(0, mono_us - ago_us),
+                )
+                gathered.setdefault(numbered.lane(number), []).append(record)
+            yield from (self._chunk(lane, records) for lane, records in gathered.items())
 
     def _chunk(self, lane: Lane, records: list[bytes]) -> Chunk:
         first_seq = self._next_seq[lane]
