@@ -50,3 +50,12 @@ def test_drain_measures_live_delay_with_and_without_a_backlog(tmp_path: Path) ->
     assert found["live_p99_alone_ms"] > 0
     assert found["live_blocks_alone"] >= 4
     assert (found["records"], found["lost"], found["duplicates"]) == (3000, 0, 0)
+
+
+def test_reconnect_brings_every_gateway_back(tmp_path: Path) -> None:
+    found = figures(tmp_path, "reconnect", "--gateways", "12")
+    assert found.keys() >= {"gateways", "all_back_s", "peak_connects_per_s"}
+    assert (found["gateways"], found["lost"]) == (12, 0)
+    assert found["all_back_s"] > 0
+    assert 0 < found["peak_connects_per_s"] <= found["accepted"]
+    assert found["accepted"] >= 12
