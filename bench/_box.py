@@ -89,5 +89,5 @@ class Box:
     async def settled(self, limit_s: float) -> None:
         """Until everything on the disk is receipted. Raises TimeoutError."""
         async with asyncio.timeout(limit_s):
-            while any((await self.spool.pending_records()).values()):
+            while any(lane.pending_records for lane in (await self.spool.holdings()).values()):
                 await asyncio.sleep(_POLL_S)

@@ -114,9 +114,9 @@ async def _main(config_path: str, folder: Path, records: int, alone_s: float) ->
 
 async def _behind(box: Box) -> int:
     """Records on the disk without a receipt, but for those that are live."""
-    pending = await box.spool.pending_records()
+    holdings = await box.spool.holdings()
     live = 4  # a block and a numeric under way, and those that were appended while the rest was counted
-    return max(0, sum(pending.values()) - live)
+    return max(0, sum(lane.pending_records for lane in holdings.values()) - live)
 
 
 if __name__ == "__main__":
