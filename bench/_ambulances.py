@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import itertools
 import struct
 import sys
 import tempfile
@@ -15,20 +16,19 @@ from pathlib import Path
 import aiomqtt
 import numpy as np
 
+from bench._box import Box
 from cloud.bus.broker_config import password_path
 from cloud.config import CloudConfig
-from edge.outbox import Outbox, Source
-from edge.spool import Chunk, Spool, SpoolConfig
-from edge.uplink import Uplink, UplinkConfig
 from vitalwire.stage import free_port, write_toml
 from wire import topics, waveform
 from wire.clock import MICROSECONDS, Clock, SystemClock
 from wire.configuration import load
 from wire.messages import Lane
-from wire.readings import Numeric, Origin, SampleBlock, SessionEvent, SessionKind, SessionPhase, WaveformBlock
+from wire.readings import Numeric, SampleBlock, WaveformBlock
 from wire.vocabulary import TWELVE_LEADS, Metric
 
 STAMP = struct.Struct("<q")  # a bare frame starts with the time it was sent
+FIRST_INDEX = 1 << 40  # where the numbering of samples begins: as high as those of real boxes, so as wide
 _RATE_HZ = 500
 _PERIOD_S = 0.5
 
@@ -74,58 +74,41 @@ class Template:
     def __init__(self) -> None:
         samples = _samples()
         scale, offset = (0.001,) * 12, (0.0,) * 12
-        block = SampleBlock("ecg", TWELVE_LEADS, samples, _RATE_HZ, scale, offset, 1 << 40, 0)
+        block = SampleBlock("ecg", TWELVE_LEADS, samples, _RATE_HZ, scale, offset, FIRST_INDEX, 0)
         self.sample_count = len(samples)
         self._data = bytearray(waveform.encode(block))
 
     def block(self, first_index: int, start_us: int) -> WaveformBlock:
         """The block as the pipeline would hand it over."""
-        self._PLACE.pack_into(self._data, self._PLACE_AT, (1 << 40) + first_index, start_us)
+        self._PLACE.pack_into(self._data, self._PLACE_AT, FIRST_INDEX + first_index, start_us)
         self._data[-2:] = binascii.crc_hqx(self._data[:-2], 0xFFFF).to_bytes(2, "little")
         return WaveformBlock("ecg", bytes(self._data))
 
 
-async def _box(config: CloudConfig, number: int, folder: Path, clock: Clock, template: Template) -> None:
+async def _box(config: CloudConfig, number: int, folder: Path, template: Template) -> None:
     """One spool → uplink path sending a block every half second and a numeric every second."""
-    gateway = gateway_id(number)
-    spool = Spool(folder / gateway, SpoolConfig(reserve_mib=0))
-    await spool.open()
-    uplink_config = UplinkConfig(
-        endpoints=(f"mqtt://{config.broker.mqtt_listen}",),
-        password_file=str(password_path(config.state_path, gateway)),
-    )
-    uplink = Uplink(gateway, uplink_config, spool, clock, version="bench", store_changed=lambda _store: False)
+    box = Box(config, gateway_id(number), folder / gateway_id(number))
 
-    def committed(chunk: Chunk) -> None:
-        uplink.offer(chunk)
+    async def act() -> None:
+        await box.open_session()
+        await feed(box, template, phase_s=number % 50 * _PERIOD_S / 50)  # ambulances do not tick together
 
-    outbox = Outbox(spool, clock, committed)
-    source = Source("monitor", f"{number:016x}", Origin.TEST)
-    opened = SessionEvent(source.session_id, SessionKind.MISSION, SessionPhase.OPENED, clock.now_us(), label=gateway)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(outbox.run())
-            tasks.create_task(uplink.run())
-            await outbox.append(source, [opened])
-            await _feed(outbox, source, number, clock, template)
-    finally:
-        await spool.close()
+    await box.live(act)
 
 
-async def _feed(outbox: Outbox, source: Source, number: int, clock: Clock, template: Template) -> None:
+async def feed(box: Box, template: Template, *, first_block: int = 0, phase_s: float = 0.0) -> None:
+    """Appends a block each half second and a numeric each second, until cancelled."""
     loop = asyncio.get_running_loop()
-    due_s = loop.time() + number % 50 * _PERIOD_S / 50  # ambulances do not tick together
-    count = 0
-    while True:
+    due_s = loop.time() + phase_s
+    for number in itertools.count(first_block):
         due_s += _PERIOD_S
         await asyncio.sleep(due_s - loop.time())
-        now_us = clock.now_us()
+        now_us = box.clock.now_us()
         # Stamped so that the last sample is "now": the screen's delay is then the way's alone.
-        block = template.block(count * template.sample_count, now_us - round(_PERIOD_S * MICROSECONDS))
-        count += 1
-        await outbox.append(source, [block])
-        if count % 2 == 0:
-            await outbox.append(source, [Numeric(Metric.HEART_RATE, 80, now_us)])
+        block = template.block(number * template.sample_count, now_us - round(_PERIOD_S * MICROSECONDS))
+        await box.outbox.append(box.source, [block])
+        if number % 2 == 1:
+            await box.outbox.append(box.source, [Numeric(Metric.HEART_RATE, 80, now_us)])
 
 
 async def _bare_client(config: CloudConfig, number: int, clock: Clock, template: Template) -> None:
@@ -151,7 +134,7 @@ async def _main(mode: str, config_path: str, first: int, end: int) -> None:
                 if mode == "bare":
                     tasks.create_task(_bare_client(config, number, clock, template))
                 else:
-                    tasks.create_task(_box(config, number, Path(folder), clock, template))
+                    tasks.create_task(_box(config, number, Path(folder), template))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ TREND_US = 30 * 60 * MICROSECONDS
 _EVENTS = 50
 # A clock further off than this was wrong; network delay and drift are far below.
 _CLOCK_OFF_US = 60 * MICROSECONDS
+# So far behind the newest of its session a reading is history, not news: monitors repeat numerics within seconds.
+_LATE_US = 60 * MICROSECONDS
 # Newer than this every value is shown; older ones keep the lowest and highest of each 10 s, so that no peak is lost.
 _FULL_US = 5 * 60 * MICROSECONDS
 _BUCKET_US = 10 * MICROSECONDS
@@ -46,14 +48,17 @@ class SessionWindow:
         self._waves: dict[str, list[WaveFrame]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)  # Any: JSON
         self.is_backfilled = False
+        self._newest_us = 0
         # The highest origin of any record of the session.
         self.origin = 0
 
     def add_point(self, metric: str, device_id: str, point: Point, now_us: int) -> bool:
-        """Whether it is the newest of its device and metric. An older one fills the trend and marks a backfill.
+        """Whether it is news: the newest of its device and metric, and not long behind what the session is at. Any
+        other fills the trend and marks a backfill.
 
         A value of now after values of the future means that the clock was set back: those of the future go.
         """
+        is_late = self._is_late(point.time_us, now_us)
         trend = self._trends.setdefault((metric, device_id), [])
         if trend and _was_set_back(point.time_us, trend[-1].time_us, now_us):
             del trend[bisect_left(trend, (now_us + _CLOCK_OFF_US,)) :]
@@ -62,7 +67,8 @@ class SessionWindow:
             trend.append(point)
             if trend[0].time_us < point.time_us - TREND_US - _FULL_US or len(trend) > _MOST_POINTS:
                 del trend[: max(bisect_left(trend, (point.time_us - TREND_US,)), len(trend) - _MOST_POINTS)]
-            return True
+            self.is_backfilled |= is_late
+            return not is_late
         place = bisect_left(trend, (point.time_us,))
         if trend[place].time_us != point.time_us and point.time_us > trend[-1].time_us - TREND_US:
             trend.insert(place, point)
@@ -71,6 +77,7 @@ class SessionWindow:
 
     def add_wave(self, stream: str, wave: WaveFrame, now_us: int) -> bool:
         """Whether it is new and recent enough to draw; after a clock was set back, as for points."""
+        is_late = self._is_late(wave.end_us, now_us)
         waves = self._waves.setdefault(stream, [])
         if waves and _was_set_back(wave.start_us, waves[-1].start_us, now_us):
             del waves[bisect_left(waves, (now_us + _CLOCK_OFF_US,)) :]
@@ -84,7 +91,14 @@ class SessionWindow:
         oldest_us = waves[-1].end_us - WAVE_US
         while waves[0].end_us < oldest_us:
             del waves[0]
-        return True
+        self.is_backfilled |= is_late
+        return not is_late
+
+    def _is_late(self, time_us: int, now_us: int) -> bool:
+        """Whether a reading lies long behind the newest of any kind, by the box's own clock."""
+        if time_us > self._newest_us or _was_set_back(time_us, self._newest_us, now_us):
+            self._newest_us = time_us
+        return time_us < self._newest_us - _LATE_US
 
     def add_event(self, event: dict[str, Any]) -> bool:
         """Whether it was not there yet."""

@@ -51,3 +51,30 @@ def test_after_a_clock_was_set_back_values_of_now_are_shown_again() -> None:
     assert window.add_wave("ecg", WaveFrame(now_us + hour_us, 500, now_us + hour_us, b"future"), now_us)
     assert window.add_wave("ecg", WaveFrame(now_us, 600, now_us, b"now"), now_us)
     assert window.waves() == [b"now"]
+
+
+def test_what_lies_long_behind_its_session_is_history_even_where_it_is_the_newest_of_its_kind() -> None:
+    window, now_us = SessionWindow(), 10**15
+    assert window.add_point("heart_rate", "monitor", Point(now_us, 80.0, 0), now_us)
+    assert not window.is_backfilled
+    for ago_s in (600, 599, 61):
+        assert not window.add_point("spo2", "monitor", Point(now_us - ago_s * SECOND_US, 97.0, 0), now_us)
+    assert window.is_backfilled
+    assert window.add_point("spo2", "monitor", Point(now_us - 59 * SECOND_US, 96.0, 0), now_us)
+    assert len(window.numerics()["spo2"]) == 4
+    old_us = now_us - 600 * SECOND_US
+    assert not window.add_wave("pleth", WaveFrame(old_us, 500, old_us + SECOND_US, b"old"), now_us)
+    assert window.add_wave("pleth", WaveFrame(now_us, 900, now_us + SECOND_US, b"new"), now_us)
+
+
+def test_a_box_whose_clock_is_slow_is_shown_as_it_speaks() -> None:
+    window, now_us, slow_us = SessionWindow(), 10**15, 10**15 - 3_600 * SECOND_US
+    for second in range(3):
+        assert window.add_point("spo2", "monitor", Point(slow_us + second * SECOND_US, 97.0, 0), now_us)
+    assert not window.is_backfilled
+
+
+def test_after_a_clock_was_set_back_every_kind_is_news_again() -> None:
+    window, hour_us, now_us = SessionWindow(), 3_600 * SECOND_US, 10**15
+    assert window.add_point("heart_rate", "monitor", Point(now_us + hour_us, 80.0, 0), now_us)
+    assert window.add_point("spo2", "monitor", Point(now_us, 97.0, 0), now_us)
