@@ -1,6 +1,7 @@
 """The cloud process: builds the parts and starts them, nothing else.
 
-broker → bus → ingest → store → receipts; bus → feed → screens; store → consumers → feed; store → api.
+broker → bus → ingest → store → receipts; bus → feed → screens; store → consumers → feed; store → api;
+commands → bus, outcomes from the store.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from cloud.api.auth import Access
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
-from cloud.bus.jetstream import Bus
+from cloud.bus.jetstream import STATUS_SUBJECTS, Bus
+from cloud.commands import Commands
 from cloud.config import INGEST_USER, STORE_FILE, CloudConfig
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
@@ -43,21 +45,26 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     feed, reader = Feed(clock, counters), StoreReader(database)
                     keeper = FeedKeeper(feed, reader, bus, clock)
                     boards = boards_consumer(database, counters, keeper.changed)
+                    gateways = [gateway.id for gateway in config.gateways]
+                    commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, feed.stored)
                     app = build_app(
                         access=access,
                         audit=Audit(database, clock),
                         reader=reader,
+                        commands=commands,
                         feed=feed,
                         counters=counters,
                         clock=clock,
                     )
                     await boards.catch_up()
                     await keeper.fill()
+                    await bus.listen(commands.heard, [STATUS_SUBJECTS])
                     tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
                     tasks.create_task(boards.run(), name="boards")
+                    tasks.create_task(commands.run(), name="commands")
                     tasks.create_task(keeper.run(), name="feed")
                     tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")
                     if ready is not None:

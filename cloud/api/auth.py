@@ -29,11 +29,12 @@ class Permission(StrEnum):
     VIEW_LIVE = "view_live"
     VIEW_RECORD = "view_record"
     VIEW_METRICS = "view_metrics"
+    COMMAND_GATEWAYS = "command_gateways"
 
 
 ROLES: dict[str, frozenset[Permission]] = {
     "er_clinician": frozenset({Permission.OPEN, Permission.VIEW_LIVE, Permission.VIEW_RECORD}),
-    "operator": frozenset({Permission.OPEN, Permission.VIEW_METRICS}),
+    "operator": frozenset({Permission.OPEN, Permission.VIEW_METRICS, Permission.COMMAND_GATEWAYS}),
 }
 _DEMO_PERMISSIONS = frozenset(Permission)
 
@@ -91,7 +92,7 @@ class Requires:
         audit: Audit = connection.app.state.audit
         principal = access.identify(connection)
         source = connection.client.host if connection.client else ""
-        about = str(connection.path_params.get("session_id", ""))
+        about = str(connection.path_params.get("session_id") or connection.path_params.get("gateway", ""))
         action = self.audited or connection.url.path
         try:
             _check_origin(connection, access)

@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
-from cloud.api import live, routes
+from cloud.api import command_routes, live, routes
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
+from cloud.commands import Commands, TooManyCommands, UnknownCommand, UnknownGateway
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -38,16 +39,26 @@ _WS_MAX_BYTES = 64 * 1024
 
 
 def build_app(
-    *, access: Access, audit: Audit, reader: StoreReader, feed: Feed, counters: Counters, clock: Clock
+    *,
+    access: Access,
+    audit: Audit,
+    reader: StoreReader,
+    commands: Commands,
+    feed: Feed,
+    counters: Counters,
+    clock: Clock,
 ) -> FastAPI:
     """The application with what its routes use."""
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.audit, app.state.reader = access, audit, reader
-    app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
+    app.state.feed, app.state.counters, app.state.clock, app.state.commands = feed, counters, clock, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    app.router.routes += [*routes.router.routes, *live.router.routes]
+    app.router.routes += [*routes.router.routes, *command_routes.router.routes, *live.router.routes]
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(UnknownSession, _not_found)
+    app.add_exception_handler(UnknownGateway, _no_such)
+    app.add_exception_handler(UnknownCommand, _no_such)
+    app.add_exception_handler(TooManyCommands, _wait)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.middleware("http")(_add_headers)
     return app
@@ -70,6 +81,14 @@ async def _refuse(_: HTTPConnection, error: Exception) -> Response:
 async def _not_found(_: Request, error: Exception) -> Response:
     # The message lists other sessions: for a person at the command line, not for a browser.
     return JSONResponse({"error": "no such session"}, status_code=404)
+
+
+async def _no_such(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error.args[0])}, status_code=404)
+
+
+async def _wait(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=409)
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:
