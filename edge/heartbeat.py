@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.box_session import BoxSession
+from edge.commands import Commands
 from edge.device_session import DeviceSession
 from edge.outbox import Outbox
 from edge.spool import Memo, Spool
@@ -29,6 +30,7 @@ class Heartbeat:
         outbox: Outbox,
         spool: Spool,
         uplink: Uplink,
+        commands: Commands,
         sessions: Sequence[DeviceSession],
         *,
         version: str,
@@ -38,6 +40,7 @@ class Heartbeat:
         self._outbox = outbox
         self._spool = spool
         self._uplink = uplink
+        self._commands = commands
         self._sessions = sessions
         self._version = version
         self._folder = folder
@@ -64,7 +67,7 @@ class Heartbeat:
             "devices_connected": float(sum(session.is_connected for session in self._sessions)),
         }
         counters: Counter[str] = Counter({"accepted": self._outbox.accepted, "disk_errors": self._outbox.disk_errors})
-        for counts in (self._outbox.counts, self._uplink.counts):
+        for counts in (self._outbox.counts, self._uplink.counts, self._commands.counts):
             counters.update(counts)
         for session in self._sessions:
             for counts in (session.counts, session.context.counts, session.pipeline_counts):

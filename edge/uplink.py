@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -90,6 +90,7 @@ class Uplink:
         *,
         version: str,
         store_changed: Callable[[bytes], bool],
+        on_command: Callable[[bytes], None] = lambda _frame: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
@@ -100,6 +101,8 @@ class Uplink:
         self._clock = clock
         self._version = version
         self._store_changed = store_changed
+        self._on_command = on_command
+        self.is_receipted = asyncio.Event()  # set by the first receipt of this process: the way up and back works
         self._lanes = {lane: _Lane(config.window_kib * 1024) for lane in Lane}
         self._urgent_waiting = asyncio.Event()
 
@@ -154,7 +157,7 @@ class Uplink:
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         async with self._client(endpoint) as client:
-            await client.subscribe(topics.receipts(self._gateway), qos=0)
+            await client.subscribe([(topics.receipts(self._gateway), 0), (topics.commands(self._gateway), 0)])
             await self._announce(client)
             self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
@@ -189,9 +192,13 @@ class Uplink:
         await client.publish(topics.status(self._gateway), encode_frame(presence), qos=1, retain=True)
 
     async def _receive(self, client: aiomqtt.Client, backoff: Backoff) -> None:
+        commands = topics.commands(self._gateway)
         async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            if message.topic.value == commands:
+                self._on_command(message.payload)
+                continue
             try:
-                assert isinstance(message.payload, bytes)
                 receipt = decode_frame(message.payload, Receipt)
             except DecodeError as error:
                 self.counts["receipt_undecodable"] += 1
@@ -209,13 +216,18 @@ class Uplink:
             self.counts["receipt_foreign"] += 1
             return
         self.counts["receipts"] += 1
+        self.is_receipted.set()
         if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
-            await self._spool.reoffer()
-            for each in self._lanes.values():
-                each.has_backlog = True
-                each.wake.set()
+            await self.offer_again(tuple(Lane))
         lane.wake.set()
+
+    async def offer_again(self, lanes: Sequence[Lane]) -> None:
+        """Sends everything still held of these lanes once more. Raises SpoolUnavailable."""
+        await self._spool.reoffer(lanes)
+        for name in lanes:
+            self._lanes[name].has_backlog = True
+            self._lanes[name].wake.set()
 
     async def _send(self, client: aiomqtt.Client, name: Lane) -> None:
         lane = self._lanes[name]
