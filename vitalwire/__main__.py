@@ -12,7 +12,7 @@ from vitalwire.command import UsageError
 from wire.configuration import ConfigError
 
 # Each is a module of vitalwire.commands: its docstring's first line is the help, `add_arguments` and `run` do the rest.
-COMMANDS = ("demo", "edge", "cloud", "sim", "check", "doctor", "scan", "devices", "decode", "export")
+COMMANDS = ("demo", "edge", "cloud", "sim", "check", "doctor", "scan", "devices", "decode", "export", "command")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
