@@ -128,7 +128,7 @@ class Uplink:
             endpoint = self._config.endpoints[attempt % len(self._config.endpoints)]
             attempt += 1
             try:
-                await self._connected(endpoint, backoff)
+                await self._attempt(endpoint, backoff)
             except* (aiomqtt.MqttError, TimeoutError, OSError) as group:
                 self.counts["uplink_lost"] += 1
                 if self.is_connected or not is_failing:
@@ -154,6 +154,17 @@ class Uplink:
             lane.live.clear()
             lane.window.forget()
             lane.has_backlog = True
+
+    async def _attempt(self, endpoint: str, backoff: Backoff) -> None:
+        """One connection, in a task of its own: a group that is failing already takes our end for part of that."""
+        connected = asyncio.ensure_future(self._connected(endpoint, backoff))
+        try:
+            await asyncio.wait([connected])
+        except asyncio.CancelledError:
+            connected.cancel()
+            await asyncio.gather(connected, return_exceptions=True)
+            raise
+        connected.result()
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         async with self._client(endpoint) as client:
