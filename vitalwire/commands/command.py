@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             deadline = time.monotonic() + arguments.wait
             while command["state"] == "pending" and time.monotonic() < deadline:
                 time.sleep(_LOOK_AGAIN_S)
-                command = _asked(client.get(f"{path}/{command['command_id']}"))
+                with suppress(httpx.TransportError):  # issued is issued: a cloud that restarts goes on with it
+                    command = _asked(client.get(f"{path}/{command['command_id']}"))
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise UsageError(f"--url {arguments.url}: no cloud answers there: {error}") from None
     print(f"{command['command_id']} {command['state']} {command['detail']}".rstrip())
