@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from edge.box_session import BoxSession
+from edge.commands import Commands, RestartWanted
 from edge.config import Resolved
+from edge.configuration import ConfigurationFile
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
 from edge.ledger import Ledger
@@ -27,9 +29,26 @@ _STORE_MEMO = "store"
 _UPKEEP_S = 2.0
 
 
-async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
-    """Runs one box until cancelled. `ready` is called when its devices may connect."""
-    config, clock = resolved.config, clock or SystemClock()
+async def keep(path: Path, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
+    """Runs one box as its configuration file says, again and again as commands change it, until cancelled.
+
+    `ready` is called whenever its devices may connect. Raises ConfigError, the first time before anything starts.
+    """
+    clock = clock or SystemClock()
+    configuration = ConfigurationFile(path, clock)
+    while True:
+        resolved = configuration.start()
+        # A task of its own: being told to end while it ends by itself is then not lost in the group within.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_run(resolved, configuration, clock, ready), name="agent")
+        _log.info("starting again with the configuration that is in force now")
+
+
+async def _run(
+    resolved: Resolved, configuration: ConfigurationFile, clock: Clock, ready: Callable[[], None] | None
+) -> None:
+    """Runs until cancelled, or returns when the configuration is another one."""
+    config = resolved.config
     folder = Path(config.state_dir)
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(folder / "spool", config.spool)
@@ -44,8 +63,17 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
     outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
+    commands = Commands(spool, outbox, clock, configuration)
     ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
-    uplink = Uplinks(config.gateway, ways, spool, clock, version=release, store_changed=store.changed)
+    uplink = Uplinks(
+        config.gateway,
+        ways,
+        spool,
+        clock,
+        version=release,
+        store_changed=store.changed,
+        on_command=commands.receive,
+    )
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -63,13 +91,17 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
                 )
                 for device in resolved.devices
             ]
-            heartbeat = Heartbeat(clock, outbox, spool, uplink, sessions, version=release, folder=folder)
+            heartbeat = Heartbeat(clock, outbox, spool, uplink, commands, sessions, version=release, folder=folder)
             tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
+            tasks.create_task(commands.run(session, uplink), name="commands")
+            tasks.create_task(commands.watch_trial(session, uplink), name="trial")
             tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")
             for device_session in sessions:
                 tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:
                 ready()
+    except* RestartWanted:
+        pass
     finally:
         await spool.close()
         if ledger is not None:

@@ -96,6 +96,8 @@ class Uplink:
         number: int = 0,
         may_backfill: Callable[[], bool] = lambda: True,
         lost: Callable[[], None] = lambda: None,
+        receipted: Callable[[], None] = lambda: None,
+        on_command: Callable[[bytes], None] = lambda _frame: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
@@ -108,6 +110,8 @@ class Uplink:
         self._version = version
         self._number = number
         self._lost = lost
+        self._receipted = receipted
+        self._on_command = on_command
         self._store_changed = store_changed
         self._dispatch = Dispatch(
             spool,
@@ -143,7 +147,7 @@ class Uplink:
             endpoint = self._config.endpoints[attempt % len(self._config.endpoints)]
             attempt += 1
             try:
-                await self._connected(endpoint, backoff)
+                await self._attempt(endpoint, backoff)
             except* (aiomqtt.MqttError, TimeoutError, OSError) as group:
                 self.counts["uplink_lost"] += 1
                 if self.is_connected or not is_failing:
@@ -168,9 +172,20 @@ class Uplink:
         self._dispatch.forget_link()
         self._lost()
 
+    async def _attempt(self, endpoint: str, backoff: Backoff) -> None:
+        """One connection, in a task of its own: a group that is failing already takes our end for part of that."""
+        connected = asyncio.ensure_future(self._connected(endpoint, backoff))
+        try:
+            await asyncio.wait([connected])
+        except asyncio.CancelledError:
+            connected.cancel()
+            await asyncio.gather(connected, return_exceptions=True)
+            raise
+        connected.result()
+
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         async with self._client(endpoint) as client:
-            await client.subscribe(topics.receipts(self._gateway), qos=0)
+            await client.subscribe([(topics.receipts(self._gateway), 0), (topics.commands(self._gateway), 0)])
             await self._announce(client)
             self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
@@ -225,9 +240,13 @@ class Uplink:
         await client.publish(topics.status(self._gateway), encode_frame(presence), qos=1, retain=True)
 
     async def _receive(self, client: aiomqtt.Client, backoff: Backoff) -> None:
+        commands = topics.commands(self._gateway)
         async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            if message.topic.value == commands:
+                self._on_command(message.payload)
+                continue
             try:
-                assert isinstance(message.payload, bytes)
                 receipt = decode_frame(message.payload, Receipt)
             except DecodeError as error:
                 self.counts["receipt_undecodable"] += 1
@@ -241,9 +260,10 @@ class Uplink:
         if not await self._dispatch.settle(receipt):
             return
         self.receipted_mono_us = self._heard_us
+        self._receipted()
         if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
-            await self._spool.reoffer()
+            await self._spool.reoffer(tuple(Lane))
             self._dispatch.look_for_backlog()
 
     async def _send(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup, lane: Lane) -> None:
