@@ -17,7 +17,7 @@ from edge.heartbeat import Heartbeat
 from edge.ledger import Ledger
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
-from edge.spool import Chunk, Memo, Spool
+from edge.spool import Chunk, Memo, Spool, spool_folder
 from edge.uplinks import Uplinks
 from wire.clock import Clock, SystemClock
 from wire.messages import Lane
@@ -51,7 +51,7 @@ async def _run(
     config = resolved.config
     folder = Path(config.state_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder / "spool", config.spool)
+    spool = Spool(spool_folder(config.state_dir), config.spool)
     ledger = Ledger(Path(config.ledger_file)) if config.ledger_file else None
     await spool.open()
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "command",
     "backup",
     "restore",
+    "spool",
 )
 
 

@@ -101,6 +101,7 @@ class Appender:
                 self._forget()  # another process has stored meanwhile
             reader = RecordReader(rows, now_us, self._sources)
             receipts = [receipt for incoming in group if (receipt := self._store(incoming, rows, reader, now_us))]
+            reader.placing.finish()
             rows.flush()
             self._flush_runs(rows.writer)
             return Appended(receipts, rows.counts, reader.sessions, now_us)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from cloud.store import schema
 from cloud.store.database import Database
 from cloud.store.rows import LANES
+from wire.clock import EARLIEST_PLAUSIBLE_US
 from wire.readings import Acquisition, Alert
 
 _BLOCKS_AT_A_TIME = 200
@@ -140,17 +141,27 @@ class StoreReader:
     ) -> list[StoredNumeric]:
         """The newest `most` placed values of a session in a time range, oldest first."""
         series, numeric = schema.series.c, schema.numeric.c
-        query = (
-            sa.select(series.metric, series.device_id, numeric.time_us, numeric.value, numeric.quality, numeric.reason)
-            .join_from(schema.series, schema.numeric)
-            .where(_of_session(schema.series, session_id), numeric.placed == 1)
-            .where(numeric.time_us >= from_us, numeric.time_us <= to_us)
-            .order_by(numeric.time_us.desc())
-            .limit(most)
-        )
+        of_session = _of_session(schema.series, session_id)
         if metric:
-            query = query.where(series.metric == metric)
-        return [StoredNumeric(*row) for row in reversed(self._all(query))]
+            of_session = sa.and_(of_session, series.metric == metric)
+
+        def between(time_us: sa.ColumnElement[int]) -> sa.Select[Any]:
+            return (
+                sa.select(series.metric, series.device_id, time_us, numeric.value, numeric.quality, numeric.reason)
+                .join_from(schema.series, schema.numeric)
+                .where(of_session, time_us >= from_us, time_us <= to_us)
+                .order_by(time_us.desc())
+                .limit(most)
+            )
+
+        placed = self._all(between(numeric.time_us).where(numeric.placed == 1))
+        # The limit on the stored time keeps this to the few rows of a box that had no clock.
+        waiting = between(numeric.time_us + schema.placement.c.shift_us).where(
+            numeric.placed == 0, numeric.time_us < EARLIEST_PLAUSIBLE_US
+        )
+        later = self._all(waiting.join(schema.placement, schema.placement.c.boot_id == series.boot_id))
+        newest = sorted((StoredNumeric(*row) for row in (*placed, *later)), key=lambda one: one.time_us)
+        return newest[-most:] if most else []
 
     def streams(self, session_id: str) -> list[str]:
         """Names of a session's waveform streams."""
@@ -170,10 +181,8 @@ class StoreReader:
         """Blocks of a session's stream: process starts of the box in time order, each by first_index."""
         starts: dict[int, int] = {}
         c = schema.waveform.c
-        of_stream = sa.select(schema.stream.c.stream_id).where(
-            _of_session(schema.stream, session_id), schema.stream.c.stream == stream
-        )
-        query = sa.select(c.epoch_id, sa.func.min(c.start_us)).where(c.stream_id.in_(of_stream)).group_by(c.epoch_id)
+        of_stream = sa.and_(_of_session(schema.stream, session_id), schema.stream.c.stream == stream)
+        query = sa.select(c.epoch_id, sa.func.min(_START_US)).select_from(_BLOCKS).where(of_stream).group_by(c.epoch_id)
         for epoch_id, start_us in self._all(query):
             starts[epoch_id] = start_us
         left = most
@@ -190,14 +199,15 @@ class StoreReader:
                     break
 
     def _page(
-        self, of_stream: sa.Select[tuple[int]], epoch_id: int, after: tuple[int, int], most: int
+        self, of_stream: sa.ColumnElement[bool], epoch_id: int, after: tuple[int, int], most: int
     ) -> Sequence[Any]:
         c = schema.waveform.c
         query = (
             sa.select(
-                c.block_id, c.epoch_id, c.first_index, c.sample_count, c.start_us, c.quality, c.acquisition, c.data
+                c.block_id, c.epoch_id, c.first_index, c.sample_count, _START_US, c.quality, c.acquisition, c.data
             )
-            .where(c.stream_id.in_(of_stream), c.epoch_id == epoch_id, c.placed == 1)
+            .select_from(_BLOCKS)
+            .where(of_stream, c.epoch_id == epoch_id, _IS_IN_HISTORY)
             .where(sa.tuple_(c.first_index, c.block_id) > sa.tuple_(*map(sa.literal, after)))
             .order_by(c.first_index, c.block_id)
             .limit(most)
@@ -263,6 +273,15 @@ class StoreReader:
         query = sa.select(*_entry_columns).where(_of_session(schema.entry, session_id), c.kind == kind)
         rows = self._all(query.order_by(c.position.desc()).limit(most))
         return [StoredEntry(*row) for row in reversed(rows)]
+
+
+# Waveform blocks with the placement of their boot, which only those need that are not placed.
+_BLOCKS = schema.waveform.join(schema.stream).outerjoin(
+    schema.placement,
+    sa.and_(schema.placement.c.boot_id == schema.stream.c.boot_id, schema.waveform.c.placed == 0),
+)
+_START_US = schema.waveform.c.start_us + sa.func.coalesce(schema.placement.c.shift_us, 0)
+_IS_IN_HISTORY = sa.or_(schema.waveform.c.placed == 1, schema.placement.c.shift_us.is_not(None))
 
 
 def _of_session(table: sa.Table, session_id: str) -> sa.ColumnElement[bool]:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cloud.store.placing import Placed, place
+from cloud.store.placing import Placing
 from cloud.store.rows import LANE_NUMBER, Rows
-from wire.clock import EARLIEST_PLAUSIBLE_US, ClockAnchor
 from wire.messages import Batch, DecodeError, Record, decode_body, decode_record
 from wire.readings import Body, Finding, Gap, Numeric, WaveformBlock
 from wire.waveform import peek
@@ -32,12 +31,13 @@ class RecordReader:
         self._rows, self._now_us, self._sources = rows, now_us, sources
         self._gateway, self._epoch_id, self._lane = "", 0, 0
         self.sessions: set[str] = set()
+        self.placing = Placing(rows, now_us)
 
     def begin(self, gateway: str, batch: Batch, epoch_id: int) -> None:
         """Names the batch the next records belong to and keeps its anchors."""
         self._gateway, self._epoch_id, self._lane = gateway, epoch_id, LANE_NUMBER[batch.lane]
         for anchor in batch.anchors:
-            self._rows.anchor[anchor.boot_id, anchor.mono_us] = anchor
+            self.placing.note(anchor)
 
     def read(self, records: Sequence[msgspec.Raw], first_seq: int) -> bytes:
         """Adds rows for records numbered from `first_seq`; returns their digests."""
@@ -63,7 +63,7 @@ class RecordReader:
 
     def _add_numeric(self, record: Record, body: Numeric, seq: int) -> None:
         series_id = self._source("series", record, "metric", body.metric.value)
-        time_us, is_placed = self._place(record, body.time_us)
+        time_us, is_placed = self.placing.place(body.time_us, record.boot_id, record.mono_us)
         self._rows.numeric.append(
             (
                 series_id,
@@ -83,7 +83,7 @@ class RecordReader:
     def _add_waveform(self, record: Record, body: WaveformBlock, seq: int) -> None:
         header = peek(body.data)
         stream_id = self._source("stream", record, "stream", body.stream)
-        start_us, is_placed = self._place(record, header.start_us)
+        start_us, is_placed = self.placing.place(header.start_us, record.boot_id, record.mono_us)
         self._rows.waveform.append(
             (
                 stream_id,
@@ -103,7 +103,7 @@ class RecordReader:
         )
 
     def _add_entry(self, record: Record, body: Body, seq: int) -> None:
-        time_us, is_placed = self._place(record, _time_of(body))
+        time_us, is_placed = self.placing.place(_time_of(body), record.boot_id, record.mono_us)
         self._rows.entry.append(
             (
                 str(body.__struct_config__.tag),
@@ -142,27 +142,6 @@ class RecordReader:
         writer.execute(raised, (origin, record.session_id, self._gateway, origin))
         self._sources[key] = int(number)
         return self._sources[key]
-
-    def _place(self, record: Record, time_us: int) -> Placed:
-        if time_us >= EARLIEST_PLAUSIBLE_US:
-            return Placed(time_us, True)
-        self._rows.flush_anchors()
-        query = (
-            "SELECT boot_id, mono_us, wall_us, uncertainty_us, synchronised FROM anchor"
-            " WHERE boot_id = ? AND {} ORDER BY mono_us LIMIT 1"
-        )
-        found: list[ClockAnchor | None] = []
-        for condition in ("synchronised = 1", f"wall_us < {EARLIEST_PLAUSIBLE_US}"):
-            rows = self._rows.writer.rows(query.format(condition), (record.boot_id,))
-            found.append(_anchor(*rows[0]) if rows else None)
-        placed = place(time_us, record.mono_us, *found)
-        if not placed.is_placed:
-            self._rows.count("records_unplaced")
-        return placed
-
-
-def _anchor(boot_id: bytes, mono_us: int, wall_us: int, uncertainty_us: int, synchronised: int) -> ClockAnchor:
-    return ClockAnchor(boot_id, mono_us, wall_us, uncertainty_us, bool(synchronised))
 
 
 def _time_of(body: Body) -> int:

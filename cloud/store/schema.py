@@ -79,6 +79,17 @@ anchor = Table(
 )
 
 
+# Rows of this boot that are not placed belong `shift_us` later than they say. Written once, never changed.
+placement = Table(
+    "placement",
+    metadata,
+    Column("boot_id", LargeBinary, primary_key=True),
+    Column("shift_us", BigInteger, nullable=False),
+    Column("uncertainty_us", BigInteger, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+)
+
+
 def _source_columns() -> list[Column[object]]:
     return [
         Column("gateway", String, nullable=False),
@@ -98,7 +109,7 @@ def _reading_columns() -> list[Column[object]]:
         Column("lane", SmallInteger, nullable=False),
         Column("seq", BigInteger, nullable=False),
         Column("mono_us", BigInteger, nullable=False),
-        # 0: the box had no clock when it captured this, so the time is only that box's guess and is not shown.
+        # 0: the box had no clock when it captured this; shown once its boot has a placement.
         Column("placed", SmallInteger, nullable=False),
         Column("quality", SmallInteger, nullable=False),
         Column("reason", String, nullable=False),

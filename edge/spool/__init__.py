@@ -31,6 +31,7 @@ __all__ = [
     "Spool",
     "SpoolConfig",
     "SpoolUnavailable",
+    "spool_folder",
 ]
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ class Holding(NamedTuple):
     pending_records: int
     oldest: ClockAnchor | None
     bytes: int
+
+
+def spool_folder(state_dir: str) -> Path:
+    """Where a box with this state folder keeps its spool."""
+    return Path(state_dir) / "spool"
 
 
 class Doomed(NamedTuple):

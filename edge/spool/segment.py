@@ -89,11 +89,10 @@ class Segment:
 
     def _try_keys(self) -> None:
         """Raises KeyMissing rather than find out later that the newest or the oldest chunk cannot be read."""
-        ends = "(SELECT min(id) FROM chunk UNION SELECT max(id) FROM chunk)"
-        query = f"SELECT id, epoch, first_seq FROM chunk WHERE id IN {ends}"  # noqa: S608  # both are ours
-        for row in self._db.execute(query).fetchall():
+        ends = "SELECT id FROM chunk WHERE id IN (SELECT min(id) FROM chunk UNION SELECT max(id) FROM chunk)"
+        for (row_id,) in self._db.execute(ends).fetchall():
             with suppress(SegmentCorrupt):  # set aside when it is read
-                self._read(*row)
+                self._read(row_id)
 
     def _measure(self) -> None:
         wal = self.path.with_name(self.path.name + "-wal")
@@ -115,7 +114,7 @@ class Segment:
                     )
                     for chunk in chunks
                     for anchor in (_encode(chunk.anchor),)
-                    for place in (self._place(chunk.epoch, chunk.first_seq, anchor),)
+                    for place in (_chunk_place(self.lane, chunk.epoch, chunk.first_seq, anchor),)
                 ],
             )
             self._write_facts(facts)
@@ -123,13 +122,6 @@ class Segment:
             for runs in (self._held, self.pending):
                 runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
             self.bytes += chunk.size  # near enough until the next look at the file
-
-    def _place(self, epoch: bytes, first_seq: int, anchor: bytes) -> bytes:
-        """What a chunk is bound to when encrypted."""
-        return _encode(("chunk", self.lane, epoch, first_seq, anchor))
-
-    def _memo_place(self, name: str) -> bytes:
-        return _encode(("memo", self.lane, name))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -146,7 +138,7 @@ class Segment:
         for name, value in facts.memos:
             self._db.execute(
                 "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (name, self._cipher.encrypt(value, self._memo_place(name))),
+                (name, self._cipher.encrypt(value, _memo_place(self.lane, name))),
             )
         for key in facts.transfers:
             self._db.execute("INSERT INTO transfer (key) VALUES (?)", (key,))
@@ -160,7 +152,7 @@ class Segment:
         """Every memo and accepted transfer key held in this segment, keys oldest first. Raises SegmentCorrupt."""
         try:
             rows = self._db.execute("SELECT name, value FROM memo").fetchall()
-            memos = tuple((name, self._cipher.decrypt(value, self._memo_place(name))) for name, value in rows)
+            memos = tuple((name, self._cipher.decrypt(value, _memo_place(self.lane, name))) for name, value in rows)
         except Forged as error:
             raise SegmentCorrupt(f"{self.path.name}: memo: {error}") from error
         return Facts(memos, tuple(row[0] for row in self._db.execute("SELECT key FROM transfer ORDER BY id")))
@@ -235,18 +227,15 @@ class Segment:
                 is_pending = epoch in self.pending and self.pending[epoch].intersects(first, last)
                 is_busy = epoch in busy and busy[epoch].intersects(first, last)
                 if is_pending and not is_busy:
-                    yield self._read(row_id, epoch, first)
+                    yield self._read(row_id)
                 self._scan_after = row_id  # after the yield: a chunk the caller left is offered again
 
-    def _read(self, row_id: int, epoch: bytes, first_seq: int) -> Chunk:
+    def _read(self, row_id: int) -> Chunk:
         """Raises SegmentCorrupt when the payload cannot be read: opening the file looks at the small columns alone."""
         try:
-            row = self._db.execute("SELECT anchor, records FROM chunk WHERE id = ?", (row_id,)).fetchone()
-            plain = self._cipher.decrypt(row[1], self._place(epoch, first_seq, row[0]))
-            records = tuple(bytes(record) for record in _decode_records(plain))
-            return Chunk(epoch, self.lane, first_seq, records, _decode_anchor(row[0]))
-        except (sqlite3.DatabaseError, msgspec.MsgspecError, Forged) as error:
-            raise SegmentCorrupt(f"{self.path.name}: chunk {row_id}: {error}") from error
+            return read_chunk(self._db, self._cipher, self.lane, row_id)
+        except SegmentCorrupt as error:
+            raise SegmentCorrupt(f"{self.path.name}: {error}") from error
 
     def oldest(self) -> ClockAnchor | None:
         """The clocks at the commit of the oldest chunk that still waits. Raises SegmentCorrupt."""
@@ -286,6 +275,26 @@ class Segment:
         self._db.close()
         for path in files_of(self.path):
             path.unlink(missing_ok=True)
+
+
+def read_chunk(database: sqlite3.Connection, cipher: Cipher, lane: Lane, row_id: int) -> Chunk:
+    """One chunk, decrypted. Raises SegmentCorrupt, and KeyMissing."""
+    try:
+        query = "SELECT epoch, first_seq, anchor, records FROM chunk WHERE id = ?"
+        epoch, first_seq, anchor, stored = database.execute(query, (row_id,)).fetchone()
+        records = _decode_records(cipher.decrypt(stored, _chunk_place(lane, epoch, first_seq, anchor)))
+        return Chunk(epoch, lane, first_seq, tuple(map(bytes, records)), _decode_anchor(anchor))
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, Forged) as error:
+        raise SegmentCorrupt(f"chunk {row_id}: {error}") from error
+
+
+def _chunk_place(lane: Lane, epoch: bytes, first_seq: int, anchor: bytes) -> bytes:
+    """What a chunk is bound to when encrypted."""
+    return _encode(("chunk", lane, epoch, first_seq, anchor))
+
+
+def _memo_place(lane: Lane, name: str) -> bytes:
+    return _encode(("memo", lane, name))
 
 
 def files_of(path: Path) -> list[Path]:

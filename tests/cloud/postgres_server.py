@@ -17,7 +17,7 @@ from cloud.bus.broker import die_with
 from cloud.store.location import ServerStore
 
 HOW_TO_INSTALL = "no PostgreSQL here: sh docker/postgres.sh (or apt-get install postgresql)"
-_START_S = 30
+_START_S = 120  # initdb takes 3 s alone, and much longer beside a whole suite
 _STOP_S = 10
 PASSWORD = "not a secret: this server lives as long as the tests"
 _NAME = "store"

@@ -185,21 +185,6 @@ def test_a_value_that_is_not_a_number_does_not_poison(store: Store) -> None:
     assert store.values() == [None]
 
 
-def test_an_unset_clock_leaves_a_reading_unplaced(store: Store) -> None:
-    appended = store.append(frame([heart_rate(60, 7_000_000)], 1))
-    (row,) = store.rows(schema.numeric)
-    assert (row.time_us, row.placed) == (7_000_000, 0)
-    assert appended.counts["records_unplaced"] == 1
-
-
-def test_an_anchor_of_the_same_boot_places_a_reading(store: Store) -> None:
-    unset = ClockAnchor(BOOT, 1_000_000, 6_000_000, 0, False)
-    synchronised = ClockAnchor(BOOT, 9_000_000, NOW_US, 10, True)
-    store.append(frame([heart_rate(60, 7_000_000)], 1, anchors=(unset, synchronised)))
-    (row,) = store.rows(schema.numeric)
-    assert (row.time_us, row.placed) == (NOW_US - 7_000_000, 1)
-
-
 def test_everything_else_enters_the_log_in_order(store: Store) -> None:
     store.append(frame([record(DeviceEvent(EventKind.LEADS_OFF, NOW_US)), heart_rate(1)], 1))
     store.append(frame([record(DeviceEvent(EventKind.LEADS_ON, NOW_US + 1))], 3))
