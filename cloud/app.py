@@ -1,6 +1,7 @@
 """The cloud process: builds the parts and starts them, nothing else.
 
-broker → bus → ingest → store → receipts; bus → feed, fleet → screens; store → consumers → feed, fleet; store → api.
+broker → bus → ingest → store → receipts; bus → feed, fleet → screens; store → consumers → feed, fleet; store → api;
+commands → bus, outcomes from the store.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cloud.bus.broker_config import password_path
 from cloud.bus.bus import Bus
 from cloud.bus.jetstream import JetStreamBus
 from cloud.bus.mqtt import MqttBus
+from cloud.commands import Commands
 from cloud.config import INGEST_USER, STORE_FILE, BrokerKind, CloudConfig
 from cloud.consumers import boards_consumer, fleet_consumer
 from cloud.counters import Counters
@@ -65,7 +67,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
             database = await asyncio.to_thread(Database, location)
             try:
                 async with open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
-                    fleet = Fleet(clock, counters, [gateway.id for gateway in config.gateways])
+                    gateways = [gateway.id for gateway in config.gateways]
+                    fleet = Fleet(clock, counters, gateways)
                     feed, reader, fleet_reader = (
                         Feed(clock, counters, fleet),
                         StoreReader(database),
@@ -75,11 +78,13 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     fleet_keeper = FleetKeeper(fleet, fleet_reader, clock)
                     boards = boards_consumer(database, counters, keeper.changed)
                     fleet_boards = fleet_consumer(database, counters, fleet_keeper.changed)
+                    commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, feed.stored)
                     app = build_app(
                         access=access,
                         audit=Audit(database, clock),
                         reader=reader,
+                        commands=commands,
                         feed=feed,
                         fleet_reader=fleet_reader,
                         counters=counters,
@@ -88,12 +93,14 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     await boards.catch_up()
                     await keeper.fill()
                     await fleet_keeper.fill()
+                    await bus.listen_presence(commands.heard)
                     if broker is not None:
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
                     tasks.create_task(boards.run(), name="boards")
                     tasks.create_task(fleet_boards.run(), name="fleet-boards")
+                    tasks.create_task(commands.run(), name="commands")
                     tasks.create_task(keeper.run(), name="feed")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from edge.box_clock import BoxClock
 from edge.box_session import BoxSession
+from edge.commands import Commands, RestartWanted
 from edge.config import Resolved
+from edge.configuration import ConfigurationFile
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
 from edge.ledger import Ledger
@@ -28,9 +30,26 @@ _STORE_MEMO = "store"
 _UPKEEP_S = 2.0
 
 
-async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
-    """Runs one box until cancelled. `ready` is called when its devices may connect."""
-    config, box_clock = resolved.config, BoxClock(clock or SystemClock())
+async def keep(path: Path, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
+    """Runs one box as its configuration file says, again and again as commands change it, until cancelled.
+
+    `ready` is called whenever its devices may connect. Raises ConfigError, the first time before anything starts.
+    """
+    box_clock = BoxClock(clock or SystemClock())
+    configuration = ConfigurationFile(path, box_clock)
+    while True:
+        resolved = configuration.start()
+        # A task of its own: being told to end while it ends by itself is then not lost in the group within.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_run(resolved, configuration, box_clock, ready), name="agent")
+        _log.info("starting again with the configuration that is in force now")
+
+
+async def _run(
+    resolved: Resolved, configuration: ConfigurationFile, clock: BoxClock, ready: Callable[[], None] | None
+) -> None:
+    """Runs until cancelled, or returns when the configuration is another one."""
+    config = resolved.config
     folder = Path(config.state_dir)
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(spool_folder(config.state_dir), config.spool)
@@ -42,43 +61,49 @@ async def run(resolved: Resolved, *, clock: Clock | None = None, ready: Callable
             ledger.committed(chunk)
         uplink.offer(chunk)
 
-    outbox = Outbox(spool, box_clock, committed, lambda chunk: uplink.offer(chunk))
+    outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
+    commands = Commands(spool, outbox, clock, configuration)
     ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
     uplink = Uplinks(
         config.gateway,
         ways,
         spool,
-        box_clock,
+        clock,
         version=release,
         store_changed=store.changed,
-        cloud_said=box_clock.cloud_said,
+        cloud_said=clock.cloud_said,
+        on_command=commands.receive,
     )
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
-            session = BoxSession(config, spool, outbox, box_clock)
+            session = BoxSession(config, spool, outbox, clock)
             await session.open(origin)
             sessions = [
                 DeviceSession(
                     device,
                     Pipeline(device.id, has_clock=device.driver.has_clock, limits=resolved.limits, saved=spool.memo),
                     outbox,
-                    box_clock,
+                    clock,
                     session,
                 )
                 for device in resolved.devices
             ]
-            heartbeat = Heartbeat(box_clock, outbox, spool, uplink, sessions, version=release, folder=folder)
+            heartbeat = Heartbeat(clock, outbox, spool, uplink, commands, sessions, version=release, folder=folder)
             tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
-            tasks.create_task(_upkeep(spool, outbox, box_clock, session), name="upkeep")
+            tasks.create_task(commands.run(session, uplink), name="commands")
+            tasks.create_task(commands.watch_trial(session, uplink), name="trial")
+            tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")
             for device_session in sessions:
                 tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:
                 ready()
+    except* RestartWanted:
+        pass
     finally:
         await spool.close()
         if ledger is not None:

@@ -14,7 +14,7 @@ from drivers import catalog
 from drivers.driver import Driver, DriverOptions, LinkKind
 from edge.spool import SpoolConfig
 from edge.uplink import UplinkConfig
-from wire.configuration import ConfigError, convert, load
+from wire.configuration import ConfigError, convert, load, parse, read_text
 from wire.readings import Origin, SessionKind
 from wire.topics import check_gateway_id
 
@@ -97,10 +97,15 @@ class Resolved(NamedTuple):
 
 def read(path: Path) -> Resolved:
     """Reads and checks a configuration without connecting to anything. Raises ConfigError."""
-    config = load(path, EdgeConfig)
-    devices = tuple(_resolve(device, f"{path}: device[{index}]") for index, device in enumerate(config.device))
+    return read_as(read_text(path), where=str(path))
+
+
+def read_as(text: str, *, where: str) -> Resolved:
+    """As `read`, of a text that `where` names. Raises ConfigError."""
+    config = parse(text, EdgeConfig, where=where)
+    devices = tuple(_resolve(device, f"{where}: device[{index}]") for index, device in enumerate(config.device))
     if (password := config.uplink.password_file) and not Path(password).is_file():
-        raise ConfigError(f"{path}: uplink.password_file: {password}: no such file")
+        raise ConfigError(f"{where}: uplink.password_file: {password}: no such file")
     return Resolved(config, devices, load(Path(config.alarm_limits_file), AlarmLimits))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge.box_session import BoxSession
+from edge.commands import Commands
 from edge.device_session import DeviceSession
 from edge.outbox import Outbox
 from edge.spool import Holding, Memo, Spool
@@ -33,6 +34,7 @@ class Heartbeat:
         outbox: Outbox,
         spool: Spool,
         uplink: Uplinks,
+        commands: Commands,
         sessions: Sequence[DeviceSession],
         *,
         version: str,
@@ -42,6 +44,7 @@ class Heartbeat:
         self._outbox = outbox
         self._spool = spool
         self._uplink = uplink
+        self._commands = commands
         self._sessions = sessions
         self._version = version
         self._folder = folder
@@ -99,7 +102,7 @@ class Heartbeat:
 
     def _counters(self) -> Counter[str]:
         counters: Counter[str] = Counter({"accepted": self._outbox.accepted, "disk_errors": self._outbox.disk_errors})
-        for counts in (self._outbox.counts, self._uplink.counts):
+        for counts in (self._outbox.counts, self._uplink.counts, self._commands.counts):
             counters.update(counts)
         for session in self._sessions:
             for counts in (session.counts, session.context.counts, session.pipeline_counts):

@@ -19,7 +19,7 @@ import msgspec
 
 from edge.budget import Budget
 from edge.dispatch import Dispatch
-from edge.spool import Chunk, Spool
+from edge.spool import Chunk, Spool, SpoolUnavailable
 from wire import topics
 from wire.backoff import Backoff
 from wire.clock import Clock
@@ -95,8 +95,10 @@ class Uplink:
         store_changed: Callable[[bytes], bool],
         number: int = 0,
         may_backfill: Callable[[], bool] = lambda: True,
-        lost: Callable[[], None] = lambda: None,
+        look_everywhere: Callable[[], None] = lambda: None,
         cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
+        receipted: Callable[[], None] = lambda: None,
+        on_command: Callable[[bytes], None] = lambda _frame: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_connected = False
@@ -108,7 +110,9 @@ class Uplink:
         self._clock = clock
         self._version = version
         self._number = number
-        self._lost = lost
+        self._look_everywhere = look_everywhere
+        self._receipted = receipted
+        self._on_command = on_command
         self._store_changed = store_changed
         self._dispatch = Dispatch(
             spool,
@@ -145,7 +149,7 @@ class Uplink:
             endpoint = self._config.endpoints[attempt % len(self._config.endpoints)]
             attempt += 1
             try:
-                await self._connected(endpoint, backoff)
+                await self._attempt(endpoint, backoff)
             except* (aiomqtt.MqttError, TimeoutError, OSError) as group:
                 self.counts["uplink_lost"] += 1
                 if self.is_connected or not is_failing:
@@ -168,11 +172,22 @@ class Uplink:
     def _forget_link(self) -> None:
         self.is_connected = False
         self._dispatch.forget_link()
-        self._lost()
+        self._look_everywhere()
+
+    async def _attempt(self, endpoint: str, backoff: Backoff) -> None:
+        """One connection, in a task of its own: a group that is failing already takes our end for part of that."""
+        connected = asyncio.ensure_future(self._connected(endpoint, backoff))
+        try:
+            await asyncio.wait([connected])
+        except asyncio.CancelledError:
+            connected.cancel()
+            await asyncio.gather(connected, return_exceptions=True)
+            raise
+        connected.result()
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         async with self._client(endpoint) as client:
-            await client.subscribe(topics.receipts(self._gateway), qos=0)
+            await client.subscribe([(topics.receipts(self._gateway), 0), (topics.commands(self._gateway), 0)])
             await self._announce(client)
             self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
@@ -227,9 +242,13 @@ class Uplink:
         await client.publish(topics.status(self._gateway), encode_frame(presence), qos=1, retain=True)
 
     async def _receive(self, client: aiomqtt.Client, backoff: Backoff) -> None:
+        commands = topics.commands(self._gateway)
         async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            if message.topic.value == commands:
+                self._on_command(message.payload)
+                continue
             try:
-                assert isinstance(message.payload, bytes)
                 receipt = decode_frame(message.payload, Receipt)
             except DecodeError as error:
                 self.counts["receipt_undecodable"] += 1
@@ -243,10 +262,23 @@ class Uplink:
         if not await self._dispatch.settle(receipt):
             return
         self.receipted_mono_us = self._heard_us
+        self._receipted()
         if self._store_changed(receipt.store_id):
             _log.warning("the cloud has another store than before: everything still held is offered again")
-            await self._spool.reoffer()
-            self._dispatch.look_for_backlog()
+            await self._reoffer()
+
+    async def _reoffer(self) -> None:
+        """Offers everything again, once the disk can note it: no receipt is read before."""
+        while True:
+            try:
+                await self._spool.reoffer(tuple(Lane))
+            except SpoolUnavailable as error:
+                _log.error("%s; trying again", error)
+                await asyncio.sleep(_LOOK_S)
+            else:
+                break
+        self._dispatch.look_for_backlog()
+        self._look_everywhere()
 
     async def _send(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup, lane: Lane) -> None:
         while True:

@@ -1,6 +1,6 @@
-"""One or two ways to the cloud at once: alerts take every one, the rest the first that is up.
+"""One or two ways to the cloud at once: alerts take every one, the rest the first that is up; commands come by any.
 
-The cloud keeps once what comes twice, so two ways never double a record.
+The cloud keeps once what comes twice, and the box does once what it is told twice: two ways never double anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class Uplinks:
         version: str,
         store_changed: Callable[[bytes], bool],
         cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
+        on_command: Callable[[bytes], None] = lambda _frame: None,
     ) -> None:
+        self.is_receipted = asyncio.Event()  # set by the first receipt of this process: a way up and back works
+        self._spool = spool
         self.links = [
             Uplink(
                 gateway,
@@ -40,8 +43,10 @@ class Uplinks:
                 version=version,
                 store_changed=store_changed,
                 may_backfill=partial(self._leads, number),
-                lost=self._look_for_backlog,
+                look_everywhere=self._look_for_backlog,
                 cloud_said=cloud_said,
+                receipted=self.is_receipted.set,
+                on_command=on_command,
             )
             for number, config in enumerate(configs)
         ]
@@ -75,6 +80,11 @@ class Uplinks:
         """A chunk just committed."""
         for link in self.links if chunk.lane is Lane.URGENT else [self.links[self._leading()]]:
             link.offer(chunk)
+
+    async def offer_again(self, lanes: Sequence[Lane]) -> None:
+        """Sends everything still held of these lanes once more. Raises SpoolUnavailable."""
+        await self._spool.reoffer(lanes)
+        self._look_for_backlog()
 
     def _look_for_backlog(self) -> None:
         for link in self.links:

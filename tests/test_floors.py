@@ -43,7 +43,7 @@ RIM: dict[str, tuple[str, ...]] = {
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
     "psycopg": ("cloud/store/",),
     "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/api/audit.py"),
-    "httpx": ("vitalwire/stage.py",),
+    "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py"),
 }
 # Pure: values in, values out.
 PURE = ("signals/", "clinical/", "edge/pipeline.py", "edge/timebase.py", "edge/window.py", "wire/waveform.py")

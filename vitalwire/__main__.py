@@ -23,6 +23,7 @@ COMMANDS = (
     "devices",
     "decode",
     "export",
+    "command",
     "backup",
     "restore",
     "spool",

@@ -19,17 +19,26 @@ class ConfigError(Exception):
 
 def load(path: Path, kind: type[T]) -> T:
     """Reads and validates one file, without connecting to anything. Raises ConfigError."""
+    return parse(read_text(path), kind, where=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of one file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def parse(text: str, kind: type[T], *, where: str) -> T:
+    """A text as its struct; `where` names it in errors. Raises ConfigError."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    return convert(table, kind, where=str(path))
+        raise ConfigError(f"{where}: not TOML: {error}") from error
+    return convert(table, kind, where=where)
 
 
 def convert(table: dict[str, Any], kind: type[T], *, where: str) -> T:

@@ -10,7 +10,7 @@ import msgspec
 import zstandard
 
 from wire.clock import ClockAnchor
-from wire.readings import Alert, Assessment, Body, Finding, Gap, Origin, SessionEvent, WaveformBlock
+from wire.readings import Alert, Assessment, Body, CommandOutcome, Finding, Gap, Origin, SessionEvent, WaveformBlock
 
 # The broker closes a connection over 1 MiB; a quarter of it leaves room for any envelope (DESIGN.md §2).
 MAX_FRAME_BYTES = 256 * 1024
@@ -40,7 +40,7 @@ class Lane(StrEnum):
 def lane_of(body: Body) -> Lane:
     """The promise a reading travels under."""
     match body:
-        case Alert() | Finding() | Assessment() | SessionEvent() | Gap():
+        case Alert() | Finding() | Assessment() | SessionEvent() | Gap() | CommandOutcome():
             return Lane.URGENT
         case WaveformBlock():
             return Lane.BULK
@@ -99,7 +99,7 @@ _encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _body_decoder: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
 # Beside its own errors msgspec lets these out, for text that is not UTF-8 and for arrays nested without end.
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ZSTD_LEVEL = 3
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -128,7 +128,7 @@ def decode_record(raw: bytes | memoryview) -> Record:
     """Reads the envelope of one record, leaving its body raw. Raises DecodeError."""
     try:
         return _record_decoder.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DecodeError(f"record: {error}", bytes(raw)) from error
 
 
@@ -136,7 +136,7 @@ def decode_body(raw: bytes | memoryview) -> Body:
     """Reads the body of a record. Raises DecodeError for a kind or value this version does not know."""
     try:
         return _body_decoder.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DecodeError(f"body: {error}", bytes(raw)) from error
 
 
@@ -161,7 +161,7 @@ def decode_frame(frame: bytes, kind: type[Message]) -> Message:
         raise DecodeError("frame: unknown packing", frame)
     try:
         message = msgspec.msgpack.decode(payload, type=kind)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DecodeError(f"{kind.__name__}: {error}", frame) from error
     if isinstance(message, Batch | Receipt) and len(message.epoch) != EPOCH_BYTES:
         raise DecodeError(f"epoch of {len(message.epoch)} bytes, {EPOCH_BYTES} expected", frame)

@@ -254,5 +254,36 @@ class Status(msgspec.Struct, frozen=True, tag="status", array_like=True):
     devices: tuple[DeviceState, ...] = ()
 
 
+class CommandResult(StrEnum):
+    """How a command ended on the box."""
+
+    DONE = "done"
+    REFUSED = "refused"  # it was wrong, nothing was tried
+    FAILED = "failed"  # it was right, the box could not
+    ROLLED_BACK = "rolled_back"  # it was tried and undone
+    EXPIRED = "expired"
+
+
+class CommandOutcome(msgspec.Struct, frozen=True, tag="outcome", array_like=True):
+    """The box's one answer to a command; `detail` says why to a person."""
+
+    command_id: bytes
+    result: CommandResult
+    detail: str
+    time_us: int
+
+
 Reading = Numeric | SampleBlock | DeviceEvent | Position
-Body = Numeric | WaveformBlock | DeviceEvent | Position | Finding | Alert | Assessment | SessionEvent | Gap | Status
+Body = (
+    Numeric
+    | WaveformBlock
+    | DeviceEvent
+    | Position
+    | Finding
+    | Alert
+    | Assessment
+    | SessionEvent
+    | Gap
+    | Status
+    | CommandOutcome
+)

@@ -30,11 +30,14 @@ class Permission(StrEnum):
     VIEW_RECORD = "view_record"
     VIEW_METRICS = "view_metrics"
     VIEW_FLEET = "view_fleet"  # boxes, never patients
+    COMMAND_GATEWAYS = "command_gateways"
 
 
 ROLES: dict[str, frozenset[Permission]] = {
     "er_clinician": frozenset({Permission.OPEN, Permission.VIEW_LIVE, Permission.VIEW_RECORD}),
-    "operator": frozenset({Permission.OPEN, Permission.VIEW_METRICS, Permission.VIEW_FLEET}),
+    "operator": frozenset(
+        {Permission.OPEN, Permission.VIEW_METRICS, Permission.VIEW_FLEET, Permission.COMMAND_GATEWAYS}
+    ),
 }
 _DEMO_PERMISSIONS = frozenset(Permission)
 

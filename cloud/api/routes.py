@@ -40,8 +40,8 @@ class Json(Response):
 
     media_type = "application/json"
 
-    def __init__(self, content: Any) -> None:  # Any: JSON
-        super().__init__(orjson.dumps(content), headers={"Cache-Control": "no-store"})
+    def __init__(self, content: Any, status_code: int = 200) -> None:  # Any: JSON
+        super().__init__(orjson.dumps(content), status_code, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/er", dependencies=[Depends(Requires(Permission.OPEN, "open screen er"))])

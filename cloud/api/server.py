@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
-from cloud.api import fleet, live, routes
+from cloud.api import command_routes, fleet, live, routes
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
+from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -45,6 +46,7 @@ def build_app(
     audit: Audit,
     reader: StoreReader,
     fleet_reader: FleetReader,
+    commands: Commands,
     feed: Feed,
     counters: Counters,
     clock: Clock,
@@ -53,12 +55,15 @@ def build_app(
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.audit, app.state.reader = access, audit, reader
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
-    app.state.fleet_reader = fleet_reader
+    app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    app.router.routes += [*routes.router.routes, *fleet.router.routes, *live.router.routes]
+    for routed in (routes, fleet, command_routes, live):
+        app.router.routes += routed.router.routes
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
+    app.add_exception_handler(UnknownCommand, _no_command)
+    app.add_exception_handler(TooManyCommands, _wait)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.middleware("http")(_add_headers)
     return app
@@ -85,6 +90,14 @@ async def _not_found(_: Request, error: Exception) -> Response:
 
 async def _no_gateway(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": "no such gateway"}, status_code=404)
+
+
+async def _no_command(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error.args[0])}, status_code=404)
+
+
+async def _wait(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=409)
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from wire.commands import Command
 from wire.messages import Receipt
 
 
@@ -37,8 +38,14 @@ class Bus(Protocol):
     async def send_receipts(self, receipts: Sequence[tuple[str, Receipt]]) -> None:
         """Tells each gateway what is committed; a lost receipt only means that it offers the batch again."""
 
+    async def send_command(self, gateway: str, command: Command) -> None:
+        """Sends one command; a lost one is sent again until it is answered."""
+
     async def listen(self, callback: Callable[[str, bytes], None]) -> None:
         """Calls back with (subject, payload) of every batch and presence from now on, before it is stored."""
+
+    async def listen_presence(self, callback: Callable[[str, bytes], None]) -> None:
+        """As `listen`, of presence alone."""
 
 
 class Waiting:

@@ -21,6 +21,7 @@ from cloud.bus.pull import HEARTBEAT_S, Pull
 from cloud.config import INGEST_USER, BrokerConfig, parse_address
 from wire import topics
 from wire.backoff import Backoff
+from wire.commands import Command
 from wire.messages import Receipt, encode_frame
 
 _log = logging.getLogger(__name__)
@@ -105,13 +106,27 @@ class JetStreamBus:
             _log.warning("bus: receipts not sent: %s", error)
         _honour_cancellation()
 
+    async def send_command(self, gateway: str, command: Command) -> None:
+        """Sends one command; a lost one is sent again until it is answered."""
+        try:
+            await self._client.publish(topics.subject(topics.commands(gateway)), encode_frame(command))
+        except BusErrors as error:
+            _log.warning("bus: command not sent: %s", error)
+        _honour_cancellation()
+
     async def listen(self, callback: Callable[[str, bytes], None]) -> None:
         """Calls back with (subject, payload) of everything gateways say from now on, before it is stored."""
+        await self._listen(callback, UP_SUBJECTS, STATUS_SUBJECTS)
 
+    async def listen_presence(self, callback: Callable[[str, bytes], None]) -> None:
+        """As `listen`, of presence alone."""
+        await self._listen(callback, STATUS_SUBJECTS)
+
+    async def _listen(self, callback: Callable[[str, bytes], None], *subjects: str) -> None:
         async def receive(message: Msg) -> None:
             callback(message.subject, message.data)
 
-        for subject in (UP_SUBJECTS, STATUS_SUBJECTS):
+        for subject in subjects:
             await self._live_client.subscribe(subject, cb=receive)
         _honour_cancellation()
 

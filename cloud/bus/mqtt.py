@@ -22,6 +22,7 @@ from cloud.config import BrokerConfig, parse_endpoint
 from cloud.counters import Counters
 from wire import topics
 from wire.backoff import Backoff
+from wire.commands import Command
 from wire.messages import Receipt, encode_frame
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class MqttBus:
         self._waiting = Waiting()
         self._client: aiomqtt.Client | None = None
         self._listeners: list[Callable[[str, bytes], None]] = []
+        self._presence_listeners: list[Callable[[str, bytes], None]] = []
 
     async def run(self) -> None:
         """As Bus.run; a broker that is away or refuses us is tried until it does not."""
@@ -108,9 +110,22 @@ class MqttBus:
         except MqttErrors as error:
             _log.warning("bus: receipts not sent: %s", error)
 
+    async def send_command(self, gateway: str, command: Command) -> None:
+        """As Bus.send_command."""
+        try:
+            if self._client is None:
+                raise aiomqtt.MqttError("no connection")
+            await self._client.publish(topics.commands(gateway), encode_frame(command), qos=0)
+        except MqttErrors as error:
+            _log.warning("bus: command not sent: %s", error)
+
     async def listen(self, callback: Callable[[str, bytes], None]) -> None:
         """As Bus.listen; every connection begins with the presences the broker retains."""
         self._listeners.append(callback)
+
+    async def listen_presence(self, callback: Callable[[str, bytes], None]) -> None:
+        """As Bus.listen_presence, which begins like `listen`."""
+        self._presence_listeners.append(callback)
 
     async def _connected(self) -> None:
         # Live first, on a connection of its own: whatever ingest stores, screens have heard, and a burst waiting to be
@@ -163,9 +178,11 @@ class MqttBus:
 
     async def _hear(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            if (heard := _read(message)) is not None:
-                for listener in self._listeners:
-                    listener(*heard)
+            if (heard := _read(message)) is None:
+                continue
+            is_presence = message.topic.matches(STATUS_TOPICS)
+            for listener in self._listeners + (self._presence_listeners if is_presence else []):
+                listener(*heard)
 
 
 def live_queue(counters: Counters) -> type[asyncio.Queue[aiomqtt.Message]]:

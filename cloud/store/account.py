@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from cloud.store import schema
 from cloud.store.database import Database
 from wire.messages import decode_body
-from wire.readings import Alert, Body, Gap
+from wire.readings import Alert, Body, CommandOutcome, Gap
 
 
 class SaidNumeric(NamedTuple):
@@ -49,6 +49,11 @@ def gaps(database: Database) -> list[Gap]:
 def alert_steps(database: Database) -> list[AlertStep]:
     """Every step of every alert, in the order of their commits."""
     return [AlertStep(body, received_us) for body, received_us in _bodies(database, "alert") if isinstance(body, Alert)]
+
+
+def outcomes(database: Database) -> list[CommandOutcome]:
+    """Every answer to a command, in the order of their commits."""
+    return [body for body, _received_us in _bodies(database, "outcome") if isinstance(body, CommandOutcome)]
 
 
 def _bodies(database: Database, kind: str) -> Iterator[tuple[Body, int]]:

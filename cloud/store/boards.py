@@ -1,15 +1,15 @@
-"""What stands now, derived from the log: sessions and alerts. Replaying the log from the start gives the same."""
+"""What stands now, derived from the log: sessions, alerts, answered commands. Replaying the log gives the same."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cloud.store import schema
+from cloud.store import commands, schema
 from cloud.store.engine import insert
 from cloud.store.reader import StoredEntry
 from wire.clock import MICROSECONDS
 from wire.messages import decode_body
-from wire.readings import Alert, AlertPhase, SessionEvent, SessionPhase
+from wire.readings import Alert, AlertPhase, CommandOutcome, SessionEvent, SessionPhase
 
 # An alert that took longer than this to be committed rings marked as delayed: a live path takes well under 1 s.
 DELAYED_AFTER_US = 10 * MICROSECONDS
@@ -28,6 +28,10 @@ def apply(connection: sa.Connection, entry: StoredEntry) -> str | None:
         assert isinstance(body, Alert)
         _apply_alert(connection, entry, body)
         return entry.session_id
+    if entry.kind == "outcome":
+        body = decode_body(entry.body)
+        assert isinstance(body, CommandOutcome)
+        commands.answer(connection, entry.gateway, body, entry.received_us)
     return entry.session_id if is_raised else None
 
 

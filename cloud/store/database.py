@@ -67,6 +67,10 @@ class Database:
         """Runs `work`, which opens its own transactions, on the writing thread."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """As `read_now`, on a thread of its own."""
+        return await asyncio.to_thread(self.read_now, work)
+
     def read_now(self, work: Callable[[sa.Connection], T]) -> T:
         """Runs `work` on a connection of its own beside the writer, on the caller's thread. Raises StoreUnavailable."""
         with self._named_errors(), self.engine.core.connect() as connection:

@@ -283,6 +283,24 @@ gateway_board = Table(
     Column("last_gap_us", BigInteger, nullable=False),
 )
 
+# What boxes were asked to do. A row changes once: when the answer is stored, or expiry comes first.
+command = Table(
+    "command",
+    metadata,
+    Column("command_id", String, primary_key=True),
+    Column("gateway", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("issued_by", String, nullable=False),
+    Column("issued_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("answered_us", BigInteger),
+    Index("command_by_gateway", "gateway", "issued_us"),
+    Index("command_by_state", "state", "issued_us"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,18 @@ from wire.clock import MICROSECONDS, ClockAnchor
 from wire.messages import Lane
 from wire.runs import RunSet
 
-__all__ = ["MAX_CHUNK_BYTES", "Chunk", "Facts", "Holding", "LostRun", "Memo", "Spool", "SpoolConfig", "spool_folder"]
+__all__ = [
+    "MAX_CHUNK_BYTES",
+    "Chunk",
+    "Facts",
+    "Holding",
+    "LostRun",
+    "Memo",
+    "Spool",
+    "SpoolConfig",
+    "SpoolUnavailable",
+    "spool_folder",
+]
 
 T = TypeVar("T")
 _HOUR_US = 3600 * MICROSECONDS
@@ -42,6 +54,10 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def budget_bytes(self, lane: Lane) -> int:
         """Bytes the lane may take."""
         return {Lane.URGENT: self.urgent_mib, Lane.ROUTINE: self.routine_mib, Lane.BULK: self.bulk_mib}[lane] * _MIB
+
+
+class SpoolUnavailable(Exception):
+    """The disk does not take it now: say so, or try again later."""
 
 
 class Holding(NamedTuple):
@@ -135,12 +151,16 @@ class Spool:
             }
         )
 
-    async def reoffer(self) -> None:
-        """Offers everything still held again: the cloud's store is another one than before."""
+    async def reoffer(self, lanes: Sequence[Lane]) -> None:
+        """Offers everything still held of these lanes again: what the cloud had may be gone. Raises SpoolUnavailable
+        when the disk does not take note of it; part of it may then be on offer, which is harmless."""
 
         def work() -> None:
-            for lane in self._lanes.values():
-                lane.reoffer()
+            try:
+                for lane in lanes:
+                    self._lanes[lane].reoffer()
+            except sqlite3.OperationalError as error:
+                raise SpoolUnavailable(str(error)) from error
 
         await self._in_thread(work)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,9 +19,12 @@ from cloud.live_screen import LiveScreen
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.fleet import FleetReader
+from cloud.store.location import StoreLocation
 from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, heart_rate, record
 from wire.messages import Presence, encode_frame
 from wire.readings import DeviceState, Gap, GapReason, Status
+
+pytestmark = pytest.mark.timeout(60)  # the first one over PostgreSQL starts its server
 
 UP = "vw.1.gw-1.up.x"
 S = 1_000_000
@@ -192,8 +194,8 @@ async def test_a_fleet_screen_that_lost_frames_is_told_all_rows_again() -> None:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "store.sqlite")
+def database(location: StoreLocation) -> Iterator[Database]:
+    opened = Database(location)
     yield opened
     opened.close()
 

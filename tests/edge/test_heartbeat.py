@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.commands import Commands
+from edge.configuration import ConfigurationFile
 from edge.heartbeat import MOST_COUNTERS, MOST_DEVICES, OTHER_COUNTERS, Heartbeat, age_of, bounded
 from edge.outbox import Outbox, Source
 from edge.spool import Spool, SpoolConfig
@@ -27,7 +29,10 @@ class Box:
         self.spool = Spool(folder / "spool", SpoolConfig(reserve_mib=0))
         self.outbox = Outbox(self.spool, clock, lambda chunk: self.uplink.offer(chunk))
         self.uplink = Uplinks("gw-1", [UplinkConfig()], self.spool, clock, version="1", store_changed=lambda _: False)
-        self.heartbeat = Heartbeat(clock, self.outbox, self.spool, self.uplink, [], version="1.2", folder=folder)
+        commands = Commands(self.spool, self.outbox, clock, ConfigurationFile(folder / "edge.toml", clock))
+        self.heartbeat = Heartbeat(
+            clock, self.outbox, self.spool, self.uplink, commands, [], version="1.2", folder=folder
+        )
 
     async def append(self, value: float) -> None:
         await self.outbox.append(SOURCE, [Numeric(Metric.HEART_RATE, value, START_US)])

@@ -110,6 +110,11 @@ def test_port_in_use_is_named_before_anything_starts(tmp_path: Path, capsys: pyt
         (["restore", "nowhere.backup"], "nowhere.backup"),
         (["scan", "--adapter", "dial-up"], "dial-up"),
         (["sim", "first_light", "--monitor", "nowhere"], "nowhere"),
+        (["command", "--url", "http://127.0.0.1:1", "amb-07", "replay"], "http://127.0.0.1:1"),
+        (["command", "--url", "nonsense", "amb-07", "replay"], "nonsense"),
+        (["command", "--token-file", "nowhere.token", "amb-07", "replay"], "nowhere.token"),
+        (["command", "amb-07", "configure", "nowhere.toml"], "nowhere.toml"),
+        (["command", "amb-08", "configure", str(ROOT / "configs" / "edge.toml")], "amb-08"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence_with_exit_2(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.clock import ClockAnchor
+from wire.commands import ApplyConfiguration, Command, Order, Replay, decode_order, encode_order
 from wire.messages import (
     MAX_FRAME_BYTES,
     MAX_UNFOLDED_BYTES,
@@ -32,7 +33,7 @@ from wire.vocabulary import Metric
 ROOT = Path(__file__).parents[2]
 VECTORS = json.loads((ROOT / "tests/vectors/messages.json").read_text(encoding="utf-8"))
 WIRE_DOCUMENT = (ROOT / "docs/wire.md").read_text(encoding="utf-8")
-MESSAGES = {kind.__name__: kind for kind in (Batch, Receipt, Presence)}
+MESSAGES = {kind.__name__: kind for kind in (Batch, Receipt, Presence, Command)}
 EPOCH = bytes(16)
 
 
@@ -86,6 +87,42 @@ def test_frame_vector_reads_and_writes(vector: dict[str, Any]) -> None:
     assert as_json(content) == vector["content"]
     if frame[1] == 0:  # zstd may find other bytes
         assert encode_frame(message) == frame
+
+
+def test_every_kind_of_order_has_a_vector_that_reads_and_writes() -> None:
+    commands = [vector for vector in VECTORS if vector.get("message") == "Command"]
+    known = []
+    for vector in commands:
+        raw = decode_frame(bytes.fromhex(vector["hex"]), Command).order
+        if vector["name"] == "command of an unknown kind":
+            with pytest.raises(DecodeError, match="make_tea"):
+                decode_order(memoryview(raw))
+            continue
+        order = decode_order(memoryview(raw))
+        assert encode_order(order) == bytes(raw)
+        known.append(type(order))
+    assert set(known) == set(get_args(Order))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["replay", "everything"],
+        ["apply_configuration", "x" * 32_769, "1", 60],
+        ["apply_configuration", "", "1", 0],
+        ["apply_configuration", "", "1", 3601],
+        ["apply_configuration", "", "1", float("nan")],
+    ],
+)
+def test_order_out_of_bounds_is_refused(order: list[object]) -> None:
+    with pytest.raises(DecodeError):
+        decode_order(msgspec.msgpack.encode(order))
+
+
+def test_command_whose_id_is_not_16_bytes_is_refused() -> None:
+    short = Command(b"short", msgspec.Raw(encode_order(Replay())), 1, 2)
+    with pytest.raises(DecodeError, match="length"):
+        decode_frame(encode_frame(short), Command)
 
 
 def test_body_of_an_unknown_kind_is_an_error_of_its_own() -> None:
@@ -156,7 +193,7 @@ def test_frame_that_lies_about_its_unfolded_size_is_refused() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=120))
 def test_random_bytes_raise_only_decode_errors(raw: bytes) -> None:
-    readers = (decode_record, decode_body, lambda frame: decode_frame(frame, Batch))
+    readers = (decode_record, decode_body, decode_order, lambda frame: decode_frame(frame, Batch))
     for reader in readers:
         for start in (b"", b"\x01\x00", b"\x01\x01"):
             with pytest.raises(DecodeError):
@@ -180,7 +217,11 @@ def test_forged_record_raises_only_a_decode_error(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [*get_args(Body), Record, Batch, Receipt, Presence, Acquisition, Evidence, ClockAnchor]
+    "kind",
+    [
+        *get_args(Body),
+        *(Record, Batch, Receipt, Presence, Command, Replay, ApplyConfiguration, Acquisition, Evidence, ClockAnchor),
+    ],
 )
 def test_wire_document_lists_the_fields_of_every_struct_in_order(kind: type[msgspec.Struct]) -> None:
     tag = kind.__struct_config__.tag

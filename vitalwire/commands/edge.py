@@ -18,8 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs until stopped. Raises ConfigError before anything starts."""
-    from edge import agent, config
+    from edge import agent
 
-    resolved = config.read(arguments.config)
-    config.check_ports(resolved, arguments.config)
-    return run_until_stopped(lambda: agent.run(resolved))
+    return run_until_stopped(lambda: agent.keep(arguments.config))

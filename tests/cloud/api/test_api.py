@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Permission, Requires
 from cloud.api.server import build_app
+from cloud.commands import Commands
 from cloud.config import AccessConfig, AccessMode
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
@@ -25,11 +26,13 @@ from cloud.store.database import Database
 from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+from wire.commands import Command
 from wire.configuration import ConfigError
 from wire.messages import Lane
 from wire.readings import SessionEvent, SessionKind, SessionPhase
 from wire.vocabulary import METRICS
 
+_AUDITED = (Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.VIEW_FLEET, Permission.COMMAND_GATEWAYS)
 TOKENS = {"doctor": ("er_clinician", "d-token"), "ops": ("operator", "o-token")}
 
 
@@ -42,11 +45,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def build(database: Database, access: AccessConfig) -> FastAPI:
     clock, counters = FakeClock(), Counters()
+
+    async def send(gateway: str, command: Command) -> None:
+        raise AssertionError("nothing is sent by a route itself")
+
     return build_app(
         access=Access(access),
         audit=Audit(database, clock),
         reader=StoreReader(database),
         fleet_reader=FleetReader(database),
+        commands=Commands(database, clock, counters, send, ["gw-1"]),
         feed=Feed(clock, counters),
         counters=counters,
         clock=clock,
@@ -95,11 +103,11 @@ def test_every_route_declares_exactly_one_permission(token_app: FastAPI) -> None
         assert len(declared) == 1, route.path
 
 
-def test_what_shows_patients_or_boxes_is_audited(token_app: FastAPI) -> None:
+def test_what_shows_patients_or_boxes_or_commands_them_is_audited(token_app: FastAPI) -> None:
     for route in token_app.routes:
         assert isinstance(route, APIRoute | APIWebSocketRoute)
         (requires,) = [each.call for each in route.dependant.dependencies if isinstance(each.call, Requires)]
-        if requires.permission in (Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.VIEW_FLEET):
+        if requires.permission in _AUDITED:
             assert requires.audited, route.path
 
 
@@ -188,6 +196,53 @@ async def test_screens_are_served_with_a_strict_policy_and_no_python(demo: httpx
     assert (await demo.get("/screens/er/er.js")).status_code == 200
     for hidden in ("__init__.py", "../pyproject.toml", "%2e%2e/pyproject.toml", "er/missing.js"):
         assert (await demo.get(f"/screens/{hidden}")).status_code == 404
+
+
+async def test_a_command_is_issued_seen_and_audited(demo: httpx.AsyncClient, database: Database) -> None:
+    path = "/api/v1/gateways/gw-1/commands"
+    answer = await demo.post(path, json={"order": {"kind": "replay", "lane": "bulk"}, "expires_s": 60})
+    assert answer.status_code == 202
+    issued = answer.json()["command"]
+    assert (issued["kind"], issued["state"], issued["issued_by"]) == ("replay", "pending", "demo")
+    assert issued["expires_us"] == NOW_US + 60_000_000
+    order = {"kind": "apply_configuration", "toml": "gateway = 'gw-1'", "version": "7", "deadline_s": 30}
+    assert (await demo.post(path, json={"order": order})).status_code == 202
+    assert (await demo.get(f"{path}/{issued['command_id']}")).json() == {"command": issued}
+    assert len((await demo.get(path)).json()["commands"]) == 2
+    assert [row[1:3] for row in audited(database)] == [
+        *[("issue command", "gw-1")] * 2,
+        ("view command", "gw-1"),
+        ("list commands", "gw-1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "body", "status", "said"),
+    [
+        ("nobody", b'{"order": {"kind": "replay"}}', 404, "gateway"),
+        ("gw-1", b'{"order": {"kind": "make_tea"}}', 422, "make_tea"),
+        ("gw-1", b'{"order": {"kind": "replay", "lane": "fast"}}', 422, "fast"),
+        ("gw-1", b'{"order": {"kind": "apply_configuration", "toml": "", "deadline_s": 1}}', 422, "deadline_s"),
+        ("gw-1", b"not json", 422, "JSON"),
+        ("gw-1", b" " * 500_000, 422, "bytes"),
+    ],
+)
+async def test_a_wrong_command_is_refused_by_name(
+    demo: httpx.AsyncClient, gateway: str, body: bytes, status: int, said: str
+) -> None:
+    answer = await demo.post(f"/api/v1/gateways/{gateway}/commands", content=body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+    assert (await demo.get(f"/api/v1/gateways/gw-1/commands/{'0' * 32}")).status_code == 404
+
+
+async def test_only_an_operator_commands_boxes(token_app: FastAPI) -> None:
+    path, body = "/api/v1/gateways/gw-1/commands", {"order": {"kind": "replay"}}
+    async with client_of(token_app, Authorization="Bearer d-token") as doctor:
+        assert (await doctor.post(path, json=body)).status_code == 403
+        assert (await doctor.get(path)).status_code == 403
+    async with client_of(token_app, Authorization="Bearer o-token") as operator:
+        assert (await operator.post(path, json=body)).json()["command"]["issued_by"] == "ops"
 
 
 async def test_metrics_count_rows(demo: httpx.AsyncClient) -> None:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
 from cloud.api.server import build_app
+from cloud.commands import Commands
 from cloud.config import AccessConfig, AccessMode
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -23,6 +24,7 @@ from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader
 from tests.cloud.api.test_api import audited, client_of
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record
+from wire.commands import Command
 from wire.readings import DeviceState, Status
 
 TOKENS = {"doctor": "er_clinician", "ops": "operator"}
@@ -42,6 +44,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
+async def sent_nothing(_gateway: str, _command: Command) -> None:
+    raise AssertionError("no route of the fleet commands")
+
+
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> FastAPI:
     lines = [f"{name} {role} {hashlib.sha256(name.encode()).hexdigest()}" for name, role in TOKENS.items()]
@@ -56,6 +62,7 @@ def app(database: Database, tmp_path: Path) -> FastAPI:
         audit=Audit(database, clock),
         reader=StoreReader(database),
         fleet_reader=FleetReader(database),
+        commands=Commands(database, clock, counters, sent_nothing, []),
         feed=feed,
         counters=counters,
         clock=clock,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiomqtt
+import msgspec
 
 from cloud.app import open_bus
 from cloud.bus.bus import Bus, Delivery
@@ -14,9 +15,11 @@ from cloud.counters import Counters
 from tests.cloud.cloud_frames import EPOCH, gateway_client
 from tests.cloud.sites import Site, answering
 from wire import topics
+from wire.commands import Command, Replay, decode_order, encode_order
 from wire.messages import Lane, Receipt, decode_frame
 
 FIRST = b"first"
+GATEWAYS = ("gw-1", "gw-2")
 
 
 @asynccontextmanager
@@ -105,6 +108,43 @@ async def received(client: aiomqtt.Client, count: int) -> list[int]:
             if len(numbers) == count:
                 break
     return numbers
+
+
+async def test_a_command_reaches_its_gateway_alone(site: Site) -> None:
+    async with (
+        running(site) as bus,
+        gateway_client(site.config, "gw-1") as one,
+        gateway_client(site.config, "gw-2") as two,
+    ):
+        # As a box asks for both in one go; the receipts come last, so what came before them is all there is.
+        for gateway, client in (("gw-1", one), ("gw-2", two)):
+            await client.subscribe([(topics.receipts(gateway), 0), (topics.commands(gateway), 0)])
+        sent = Command(bytes(range(16)), msgspec.Raw(encode_order(Replay(Lane.BULK))), 1, 2)
+        await bus.send_command("gw-2", sent)
+        await bus.send_receipts([(gateway, Receipt(b"s" * 16, EPOCH, Lane.BULK, 1, 1, 5)) for gateway in GATEWAYS])
+        async with asyncio.timeout(5):
+            alone = await anext(aiter(one.messages))
+            first = await anext(aiter(two.messages))
+        assert alone.topic.value == topics.receipts("gw-1")
+        assert first.topic.value == topics.commands("gw-2")
+        assert isinstance(first.payload, bytes)
+        got = decode_frame(first.payload, Command)
+        assert (got.command_id, decode_order(got.order)) == (sent.command_id, Replay(Lane.BULK))
+
+
+async def test_who_asks_for_presence_alone_hears_no_batches(site: Site) -> None:
+    heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    async with open_bus(site.config, Counters()) as bus:
+        await bus.listen_presence(lambda subject, payload: heard.put_nowait((subject, payload)))
+        task = asyncio.create_task(bus.run())
+        await arrives(bus, site, FIRST)
+        async with gateway_client(site.config, "gw-1") as client:
+            await client.publish(topics.up("gw-1", Lane.BULK), b"wave", qos=1)
+            await client.publish(topics.status("gw-1"), b"here", qos=1, retain=True)
+        async with asyncio.timeout(5):
+            assert await heard.get() == ("vw.1.gw-1.status", b"here")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_listeners_hear_batches_and_presence_that_nobody_took(site: Site) -> None:
