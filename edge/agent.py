@@ -8,6 +8,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
 from edge.box_clock import BoxClock
 from edge.box_session import BoxSession
 from edge.commands import Commands, RestartWanted
@@ -16,7 +18,7 @@ from edge.configuration import ConfigurationFile
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
 from edge.ledger import Ledger
-from edge.outbox import Outbox
+from edge.outbox import Outbox, Source
 from edge.pipeline import Pipeline
 from edge.spool import Chunk, Memo, Spool, spool_folder
 from edge.uplinks import Uplinks
@@ -27,6 +29,7 @@ from wire.readings import Gap, GapReason, Origin
 _log = logging.getLogger(__name__)
 
 _STORE_MEMO = "store"
+_UNREADABLE_MEMO = "unreadable"
 _UPKEEP_S = 2.0
 
 
@@ -129,16 +132,24 @@ class _KnownStore:
         return [Memo(Lane.ROUTINE, _STORE_MEMO, self._store_id)]
 
 
+async def name_unreadable(spool: Spool, outbox: Outbox, clock: Clock, source: Source) -> None:
+    """A Gap for every segment set aside, once, also when the box is killed in between."""
+    saved = spool.memo(_UNREADABLE_MEMO)
+    named = set(msgspec.msgpack.decode(saved, type=list[str])) if saved else set()
+    aside = {f"{lane.value}/{path.stem}": lane for lane, path in spool.quarantined()}
+    gaps = [
+        Gap(GapReason.DISK, 0, clock.now_us(), lane=lane.value) for name, lane in aside.items() if name not in named
+    ]
+    if gaps:
+        memo = Memo(Lane.URGENT, _UNREADABLE_MEMO, msgspec.msgpack.encode(sorted(aside)))
+        await outbox.append(source, gaps, memos=[memo])
+
+
 async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
     """Keeps the disk within its budgets: a Gap names what is given up before it goes, or found unreadable."""
-    named = 0
     while True:
         await asyncio.sleep(_UPKEEP_S)
-        unreadable = spool.quarantined()[named:]
-        named += len(unreadable)
-        broken = [Gap(GapReason.DISK, 0, clock.now_us(), lane=lane.value) for lane, _path in unreadable]
-        if broken:
-            await outbox.append(session.source, broken)
+        await name_unreadable(spool, outbox, clock, session.source)
         doomed = await spool.doomed(clock.now_us())
         gaps = [
             Gap(

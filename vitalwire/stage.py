@@ -146,7 +146,8 @@ class Stage:
         self._port = port
         self._broker = broker
         self._mutant = mutant or {}
-        self._broker_ports = free_port(), free_port()
+        self.mqtt_port = free_port()
+        self._client_port = free_port()
         self._monitor = f"127.0.0.1:{free_port()}"
         self._radio = f"127.0.0.1:{free_port()}"
 
@@ -181,9 +182,10 @@ class Stage:
         return [sys.executable, *self._mutant.get(part, ("-m", "vitalwire")), *arguments]
 
     async def _start(self, name: str, *arguments: str) -> Part:
-        return await self._start_part(name, self._command(name, *arguments))
+        return await self.start_part(name, self._command(name, *arguments))
 
-    async def _start_part(self, name: str, command: Sequence[str]) -> Part:
+    async def start_part(self, name: str, command: Sequence[str]) -> Part:
+        """Starts one more process, its words going to a log of its own."""
         part = Part(name, command, self.folder / "logs" / f"{name}.log")
         self.parts[name] = part
         await part.start()
@@ -202,8 +204,8 @@ class Stage:
         (self.folder / "logs").mkdir(parents=True)
         if self._broker == "mosquitto":
             folder = self.folder / "mosquitto"
-            mosquitto.write(folder, self._broker_ports[0], self.cloud_state, self.gateways)
-            await self._start_part("broker", mosquitto.command(folder))
+            mosquitto.write(folder, self.mqtt_port, self.cloud_state, self.gateways)
+            await self.start_part("broker", mosquitto.command(folder))
         await self._start("cloud", "cloud", "-c", str(self._write_cloud()))
         await is_answering(self.url, self.parts["cloud"])
         for gateway, vehicle in vehicles.items():
@@ -234,30 +236,38 @@ class Stage:
         return write_toml(self.folder / "cloud.toml", tables)
 
     def _broker_table(self) -> Mapping[str, object]:
-        mqtt, client = self._broker_ports
         if self._broker == "embedded":
-            return {"mqtt_listen": f"127.0.0.1:{mqtt}", "client_listen": f"127.0.0.1:{client}"}
+            return {
+                "mqtt_listen": f"127.0.0.1:{self.mqtt_port}",
+                "client_listen": f"127.0.0.1:{self._client_port}",
+            }
         return {
             "kind": "mqtt",
-            "endpoint": f"mqtt://127.0.0.1:{mqtt}",
+            "endpoint": f"mqtt://127.0.0.1:{self.mqtt_port}",
             "user": INGEST_USER,
             "password_file": str(password_path(self.cloud_state, INGEST_USER)),
         }
 
+    def box_settings(self, _gateway: str) -> Mapping[str, Mapping[str, object]]:
+        """Settings of a box beside or instead of the usual ones, by table; for harder stages."""
+        return {}
+
     def _write_edge(self, gateway: str, kind: str, label: str, device: Mapping[str, object]) -> Path:
         state = self.folder / gateway
         uplink = {
-            "endpoints": [f"mqtt://127.0.0.1:{self._broker_ports[0]}"],
+            "endpoints": [f"mqtt://127.0.0.1:{self.mqtt_port}"],
             "password_file": str(password_path(self.cloud_state, gateway)),
             "backoff_cap_s": 2.0,
         }
-        tables: list[tuple[str, Mapping[str, object]]] = [
-            ("", {"gateway": gateway, "state_dir": str(state), "ledger_file": str(state / "ledger.jsonl")}),
-            ("session", {"kind": kind, "label": label}),
-            ("uplink", uplink),
-            ("[device]", {**device, "origin": "demo"}),
-        ]
-        return write_toml(self.folder / f"{gateway}.toml", tables)
+        tables: dict[str, Mapping[str, object]] = {
+            "": {"gateway": gateway, "state_dir": str(state), "ledger_file": str(state / "ledger.jsonl")},
+            "session": {"kind": kind, "label": label},
+            "uplink": uplink,
+        }
+        for name, settings in self.box_settings(gateway).items():
+            tables[name] = {**tables.get(name, {}), **settings}
+        tables["[device]"] = {**device, "origin": "demo"}
+        return write_toml(self.folder / f"{gateway}.toml", list(tables.items()))
 
     async def stop(self) -> None:
         """Stops every part: what sends first, what stores and what carries last."""

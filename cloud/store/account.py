@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cloud.store import schema
 from cloud.store.database import Database
-from wire.messages import decode_body
+from wire.messages import Batch, DecodeError, decode_body, decode_frame
 from wire.readings import Alert, Body, CommandOutcome, Gap
 
 
@@ -44,6 +44,26 @@ class AlertStep(NamedTuple):
 def gaps(database: Database) -> list[Gap]:
     """Every loss that a box named."""
     return [body for body, _received_us in _bodies(database, "gap") if isinstance(body, Gap)]
+
+
+def gateway_gaps(database: Database) -> list[tuple[str, Gap]]:
+    """The same, each with the gateway that named it."""
+    c = schema.entry.c
+    query = sa.select(c.gateway, c.body).where(c.kind == "gap").order_by(c.position)
+    rows = database.read_now(lambda connection: connection.execute(query).all())
+    return [(gateway, body) for gateway, raw in rows if isinstance(body := decode_body(raw), Gap)]
+
+
+def kept_aside(database: Database) -> list[bytes]:
+    """Every record that could not be read, or not be stored with its batch, as it came."""
+    unread, dead_letter = sa.select(schema.unread.c.record), sa.select(schema.dead_letter.c.payload)
+    kept = [bytes(row[0]) for row in database.read_now(lambda connection: connection.execute(unread).all())]
+    for (payload,) in database.read_now(lambda connection: connection.execute(dead_letter).all()):
+        try:
+            kept += map(bytes, decode_frame(payload, Batch).records)
+        except DecodeError:
+            kept.append(payload)
+    return kept
 
 
 def alert_steps(database: Database) -> list[AlertStep]:

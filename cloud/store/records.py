@@ -15,6 +15,7 @@ from wire.readings import Body, Finding, Gap, Numeric, WaveformBlock
 from wire.waveform import peek
 
 DIGEST_BYTES = 4
+_TIME_LIMIT_US = 1 << 63
 
 SourceKey = tuple[str, str, str, int, bytes, str, str]
 
@@ -46,7 +47,9 @@ class RecordReader:
             digests += digest(raw)
             try:
                 record = decode_record(memoryview(raw))
-                self._add(record, decode_body(memoryview(record.body)), seq)
+                body = decode_body(memoryview(record.body))
+                _check_times(record, body)
+                self._add(record, body, seq)
                 self.sessions.add(record.session_id)
             except DecodeError as error:
                 row = (self._epoch_id, self._lane, seq, self._now_us, str(error)[:500], bytes(raw))
@@ -142,6 +145,14 @@ class RecordReader:
         writer.execute(raised, (origin, record.session_id, self._gateway, origin))
         self._sources[key] = int(number)
         return self._sources[key]
+
+
+def _check_times(record: Record, body: Body) -> None:
+    """A time no column holds would take the whole batch along. Raises DecodeError."""
+    time_us = 0 if isinstance(body, WaveformBlock) else _time_of(body)  # its header has narrower limits
+    for value in (record.mono_us, time_us):
+        if not -_TIME_LIMIT_US <= value < _TIME_LIMIT_US:
+            raise DecodeError(f"time {value} beyond 2^63")
 
 
 def _time_of(body: Body) -> int:

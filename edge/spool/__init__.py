@@ -122,8 +122,8 @@ class Spool:
         return self._lanes[lane].knows_transfer(key)
 
     def quarantined(self) -> list[tuple[Lane, Path]]:
-        """Segments found corrupt so far, each with its lane."""
-        return [(name, path) for name, lane in self._lanes.items() for path in lane.corrupt]
+        """Segments found corrupt and still lying there, each with its lane."""
+        return [(lane, path) for lane in Lane for path in sorted((self._folder / lane.value).glob("*.quarantined"))]
 
     async def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
         """Returns when the chunks of one lane and their facts are on disk, all of them or, by

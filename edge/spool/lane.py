@@ -103,9 +103,9 @@ class LaneSpool:
         return ours
 
     def flush_receipts(self) -> None:
-        """Writes receipts down; on a full disk later, since losing one is harmless."""
+        """Writes receipts down; on a full or broken disk later or never, since losing one is harmless."""
         for segment in self._segments:
-            with suppress(sqlite3.OperationalError):
+            with suppress(sqlite3.DatabaseError):
                 segment.flush_receipts()
 
     def backlog(self, busy: dict[bytes, RunSet], max_bytes: int) -> list[Chunk]:

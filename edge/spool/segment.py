@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,17 @@ from wire.runs import RunSet
 _SCHEMA = """
 CREATE TABLE chunk (
     id INTEGER PRIMARY KEY, epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL,
-    wall_us INTEGER NOT NULL, anchor BLOB NOT NULL, records BLOB NOT NULL);
+    wall_us INTEGER NOT NULL, anchor BLOB NOT NULL, records BLOB NOT NULL, digest INTEGER);
 CREATE TABLE receipted (epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL);
 CREATE TABLE sealed (epoch BLOB NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL);
 CREATE TABLE memo (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE transfer (id INTEGER PRIMARY KEY, key BLOB NOT NULL);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+"""
+# Neither SQLite nor MessagePack notices a flipped byte inside a value. Chunks of version 1 have no digest.
+_FROM_1 = """
+ALTER TABLE chunk ADD COLUMN digest INTEGER;
+PRAGMA user_version = 2;
 """
 _READ_AHEAD_CHUNKS = 256
 
@@ -56,8 +62,18 @@ class Segment:
         self._settled_to = 0  # chunks up to this id wait for no receipt
         self._open()
 
-    def _open(self) -> None:
+    @contextmanager
+    def _corruption_named(self, what: str = "") -> Iterator[None]:
+        """Raises SegmentCorrupt for whatever reading a file with wrong bytes in it raises."""
         try:
+            yield
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, Forged) as error:
+            if isinstance(error, sqlite3.OperationalError) and not _is_corruption(error):
+                raise
+            raise SegmentCorrupt(f"{self.path.name}: {what}{error}") from error
+
+    def _open(self) -> None:
+        with self._corruption_named():
             is_new = not self.path.exists()
             # One worker thread at a time uses it, not always the one that opened it.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -66,14 +82,11 @@ class Segment:
             # FULL: append() may only resolve when the disk has the commit (DESIGN.md §3.1).
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            if is_new or self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                self._db.executescript(_SCHEMA)
+            version = 0 if is_new else self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version < 2:
+                self._db.executescript(_FROM_1 if version else _SCHEMA)
             self._load()
             self._try_keys()
-        except sqlite3.DatabaseError as error:
-            if _is_corruption(error):
-                raise SegmentCorrupt(f"{self.path.name}: {error}") from error
-            raise
 
     def _load(self) -> None:
         rows = self._db.execute("SELECT epoch, first_seq, last_seq FROM sealed").fetchall()
@@ -102,26 +115,22 @@ class Segment:
         """Writes chunks and their facts as one; on return the disk has all. Raises sqlite3.OperationalError."""
         with self._transaction():
             self._db.executemany(
-                "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records) VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        chunk.epoch,
-                        chunk.first_seq,
-                        len(chunk.records),
-                        chunk.anchor.wall_us,
-                        anchor,
-                        self._cipher.encrypt(_encode([msgspec.Raw(record) for record in chunk.records]), place),
-                    )
-                    for chunk in chunks
-                    for anchor in (_encode(chunk.anchor),)
-                    for place in (_chunk_place(self.lane, chunk.epoch, chunk.first_seq, anchor),)
-                ],
+                "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records, digest)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                map(self._row, chunks),
             )
             self._write_facts(facts)
         for chunk in chunks:
             for runs in (self._held, self.pending):
                 runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
             self.bytes += chunk.size  # near enough until the next look at the file
+
+    def _row(self, chunk: Chunk) -> tuple[bytes, int, int, int, bytes, bytes, int]:
+        anchor = _encode(chunk.anchor)
+        plain = _encode([msgspec.Raw(record) for record in chunk.records])
+        stored = self._cipher.encrypt(plain, _chunk_place(self.lane, chunk.epoch, chunk.first_seq, anchor))
+        columns = (chunk.epoch, chunk.first_seq, len(chunk.records), chunk.anchor.wall_us, anchor, stored)
+        return *columns, _digest(*columns)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -150,12 +159,10 @@ class Segment:
 
     def facts(self) -> Facts:
         """Every memo and accepted transfer key held in this segment, keys oldest first. Raises SegmentCorrupt."""
-        try:
+        with self._corruption_named("memo or transfer: "):
             rows = self._db.execute("SELECT name, value FROM memo").fetchall()
             memos = tuple((name, self._cipher.decrypt(value, _memo_place(self.lane, name))) for name, value in rows)
-        except Forged as error:
-            raise SegmentCorrupt(f"{self.path.name}: memo: {error}") from error
-        return Facts(memos, tuple(row[0] for row in self._db.execute("SELECT key FROM transfer ORDER BY id")))
+            return Facts(memos, tuple(row[0] for row in self._db.execute("SELECT key FROM transfer ORDER BY id")))
 
     def holds(self, epoch: bytes, first_seq: int, last_seq: int) -> bool:
         """Whether any record of the run is in this segment."""
@@ -208,20 +215,29 @@ class Segment:
         self._scan_after = self._settled_to = 0
 
     def backlog(self, busy: dict[bytes, RunSet]) -> Iterator[Chunk]:
-        """Pending chunks not in flight, oldest first, going round from where the last call ended."""
+        """Pending chunks not in flight, oldest first, going round from where the last call ended.
+
+        Raises SegmentCorrupt.
+        """
         if not self.pending:
             return
         began_after = self._scan_after
-        yield from self._offer(busy, None)
+        is_empty = True
+        for chunk in self._offer(busy, None):
+            is_empty = False
+            yield chunk
         self._scan_after = 0
-        yield from self._offer(busy, began_after)
+        for chunk in self._offer(busy, began_after):
+            is_empty = False
+            yield chunk
+        if is_empty and any(
+            busy.get(epoch, RunSet()).missing(*run) for epoch, runs in self.pending.items() for run in runs
+        ):
+            raise SegmentCorrupt(f"{self.path.name}: records that wait for their receipt are not there")
 
     def _offer(self, busy: dict[bytes, RunSet], up_to: int | None) -> Iterator[Chunk]:
         """Pending chunks after the last one offered, to the end or up to a chunk's id."""
-        while rows := self._db.execute(
-            "SELECT id, epoch, first_seq, count FROM chunk WHERE id > ? AND (? IS NULL OR id <= ?) ORDER BY id LIMIT ?",
-            (self._scan_after, up_to, up_to, _READ_AHEAD_CHUNKS),
-        ).fetchall():
+        while rows := self._rows(up_to):
             for row_id, epoch, first, count in rows:
                 last = first + count - 1
                 is_pending = epoch in self.pending and self.pending[epoch].intersects(first, last)
@@ -229,6 +245,13 @@ class Segment:
                 if is_pending and not is_busy:
                     yield self._read(row_id)
                 self._scan_after = row_id  # after the yield: a chunk the caller left is offered again
+
+    def _rows(self, up_to: int | None) -> list[tuple[int, bytes, int, int]]:
+        query = (
+            "SELECT id, epoch, first_seq, count FROM chunk WHERE id > ? AND (? IS NULL OR id <= ?) ORDER BY id LIMIT ?"
+        )
+        with self._corruption_named():
+            return self._db.execute(query, (self._scan_after, up_to, up_to, _READ_AHEAD_CHUNKS)).fetchall()
 
     def _read(self, row_id: int) -> Chunk:
         """Raises SegmentCorrupt when the payload cannot be read: opening the file looks at the small columns alone."""
@@ -242,19 +265,18 @@ class Segment:
         if not self.pending:
             return None
         query = "SELECT id, epoch, first_seq, count, anchor FROM chunk WHERE id > ? ORDER BY id"
-        try:
-            with closing(self._db.execute(query, (self._settled_to,))) as rows:
-                for row_id, epoch, first, count, anchor in rows:
-                    if epoch in self.pending and self.pending[epoch].intersects(first, first + count - 1):
-                        return _decode_anchor(anchor)
-                    self._settled_to = row_id
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
-            raise SegmentCorrupt(f"{self.path.name}: {error}") from error
+        with self._corruption_named(), closing(self._db.execute(query, (self._settled_to,))) as rows:
+            for row_id, epoch, first, count, anchor in rows:
+                if epoch in self.pending and self.pending[epoch].intersects(first, first + count - 1):
+                    return _decode_anchor(anchor)
+                self._settled_to = row_id
         return None
 
     def lost_runs(self) -> list[LostRun]:
-        """What would be lost if this file went now."""
-        from_us, to_us = self._db.execute("SELECT min(wall_us), max(wall_us) FROM chunk").fetchone()
+        """What would be lost if this file went now; its time is left out if it cannot be read."""
+        from_us = to_us = 0
+        with suppress(sqlite3.DatabaseError):
+            from_us, to_us = self._db.execute("SELECT min(wall_us), max(wall_us) FROM chunk").fetchone()
         return [
             LostRun(epoch, self.lane, first, last, from_us or 0, to_us or 0)
             for epoch, runs in self.pending.items()
@@ -262,8 +284,10 @@ class Segment:
         ]
 
     def newest_us(self) -> int:
-        """Wall time of the newest chunk, 0 when empty."""
-        row = self._db.execute("SELECT wall_us FROM chunk ORDER BY id DESC LIMIT 1").fetchone()
+        """Wall time of the newest chunk, 0 when empty or unreadable."""
+        row = None
+        with suppress(sqlite3.DatabaseError):
+            row = self._db.execute("SELECT wall_us FROM chunk ORDER BY id DESC LIMIT 1").fetchone()
         return int(row[0]) if row else 0
 
     def close(self) -> None:
@@ -280,11 +304,13 @@ class Segment:
 def read_chunk(database: sqlite3.Connection, cipher: Cipher, lane: Lane, row_id: int) -> Chunk:
     """One chunk, decrypted. Raises SegmentCorrupt, and KeyMissing."""
     try:
-        query = "SELECT epoch, first_seq, anchor, records FROM chunk WHERE id = ?"
-        epoch, first_seq, anchor, stored = database.execute(query, (row_id,)).fetchone()
+        row = database.execute("SELECT * FROM chunk WHERE id = ?", (row_id,)).fetchone()
+        _id, epoch, first_seq, count, wall_us, anchor, stored, *digest = row  # version 1 has none
+        if digest not in ([], [None], [_digest(epoch, first_seq, count, wall_us, anchor, stored)]):
+            raise SegmentCorrupt(f"chunk {row_id}: not what was written here")
         records = _decode_records(cipher.decrypt(stored, _chunk_place(lane, epoch, first_seq, anchor)))
         return Chunk(epoch, lane, first_seq, tuple(map(bytes, records)), _decode_anchor(anchor))
-    except (sqlite3.DatabaseError, msgspec.MsgspecError, Forged) as error:
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, TypeError, Forged) as error:
         raise SegmentCorrupt(f"chunk {row_id}: {error}") from error
 
 
@@ -297,11 +323,18 @@ def _memo_place(lane: Lane, name: str) -> bytes:
     return _encode(("memo", lane, name))
 
 
+def _digest(epoch: bytes, first_seq: int, count: int, wall_us: int, anchor: bytes, records: bytes) -> int:
+    """Tells whether a chunk is what was written; by chance one wrong one in 4·10⁹ passes."""
+    return zlib.crc32(records, zlib.crc32(_encode((epoch, first_seq, count, wall_us, anchor))))
+
+
 def files_of(path: Path) -> list[Path]:
     """A segment's file and its journal's."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _is_corruption(error: sqlite3.DatabaseError) -> bool:
+    """A file without the tables it was made with, or with others (SQLITE_ERROR), is as broken as one that says so."""
     name = getattr(error, "sqlite_errorname", "")
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or not isinstance(error, sqlite3.OperationalError)
+    broken = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")
+    return name.startswith(broken) or not isinstance(error, sqlite3.OperationalError)

@@ -110,12 +110,13 @@ def test_an_epoch_used_by_another_gateway_is_kept_aside(store: Store) -> None:
 
 
 def test_a_poison_batch_is_buried_and_the_others_are_stored(store: Store) -> None:
-    poison = frame([heart_rate(2.0, 1 << 63)], 2)
+    number = 1 << 63  # no column holds it
+    poison = frame([heart_rate(2.0)], number)
     appended = store.append(frame([heart_rate(1)], 1), poison, frame([heart_rate(3)], 3))
-    assert seqs(appended) == [(1, 1), (2, 2), (3, 3)]
+    assert seqs(appended) == [(1, 1), (number, number), (3, 3)]
     assert store.values() == [1, 3]
     (buried,) = store.rows(schema.dead_letter)
-    assert (buried.payload, buried.first_seq, buried.gateway) == (poison, "2", "gw-1")
+    assert (buried.payload, buried.first_seq, buried.gateway) == (poison, str(number), "gw-1")
     store.append(poison)
     assert len(store.rows(schema.dead_letter)) == 1
 
@@ -133,6 +134,15 @@ def test_a_record_of_a_newer_version_is_kept_raw(store: Store) -> None:
     assert store.values() == [1, 3]
     (kept,) = store.rows(schema.unread)
     assert (kept.seq, kept.record) == (2, unknown)
+
+
+def test_a_time_beyond_every_column_does_not_take_its_batch_along(store: Store) -> None:
+    late, long_up = heart_rate(2, 1 << 63), record(Numeric(Metric.HEART_RATE, 3, NOW_US), mono_us=1 << 63)
+    appended = store.append(frame([heart_rate(1), late, long_up, heart_rate(4)], 1))
+    assert (seqs(appended), store.runs()) == ([(1, 4)], [(1, 4)])
+    assert store.values() == [1, 4]
+    assert [row.record for row in store.rows(schema.unread)] == [late, long_up]
+    assert store.rows(schema.dead_letter) == []
 
 
 def test_after_a_restart_nothing_is_doubled(store: Store, location: StoreLocation) -> None:
