@@ -10,7 +10,8 @@ demo: $(VENV)/.demo
 	$(BIN)/vitalwire demo $(ARGS)
 
 test: setup
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -m "not system" --numprocesses auto
+	$(BIN)/pytest tests -m system
 
 soak: setup
 	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill

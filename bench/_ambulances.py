@@ -86,18 +86,21 @@ class Template:
 
 
 async def _box(config: CloudConfig, number: int, folder: Path, template: Template) -> None:
-    """One spool → uplink path sending a block every half second and a numeric every second."""
+    """One spool → uplink path sending a block every half second, as the bare clients do."""
     box = Box(config, gateway_id(number), folder / gateway_id(number))
 
     async def act() -> None:
         await box.open_session()
-        await feed(box, template, phase_s=number % 50 * _PERIOD_S / 50)  # ambulances do not tick together
+        phase_s = number % 50 * _PERIOD_S / 50  # ambulances do not tick together
+        await feed(box, template, phase_s=phase_s, with_numerics=False)
 
     await box.live(act)
 
 
-async def feed(box: Box, template: Template, *, first_block: int = 0, phase_s: float = 0.0) -> None:
-    """Appends a block each half second and a numeric each second, until cancelled."""
+async def feed(
+    box: Box, template: Template, *, first_block: int = 0, phase_s: float = 0.0, with_numerics: bool = True
+) -> None:
+    """Appends a block each half second and, if asked to, a numeric each second, until cancelled."""
     loop = asyncio.get_running_loop()
     due_s = loop.time() + phase_s
     for number in itertools.count(first_block):
@@ -107,7 +110,7 @@ async def feed(box: Box, template: Template, *, first_block: int = 0, phase_s: f
         # Stamped so that the last sample is "now": the screen's delay is then the way's alone.
         block = template.block(number * template.sample_count, now_us - round(_PERIOD_S * MICROSECONDS))
         await box.outbox.append(box.source, [block])
-        if number % 2 == 1:
+        if with_numerics and number % 2 == 1:
             await box.outbox.append(box.source, [Numeric(Metric.HEART_RATE, 80, now_us)])
 
 

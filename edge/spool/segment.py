@@ -31,6 +31,9 @@ _FROM_1 = """
 ALTER TABLE chunk ADD COLUMN digest INTEGER;
 PRAGMA user_version = 2;
 """
+_INSERT_CHUNK = (
+    "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _READ_AHEAD_CHUNKS = 256
 
 # Every commit rewrites whole pages: small ones halve what a chunk of 2 KB costs the flash (docs/benchmarks.md).
@@ -113,13 +116,13 @@ class Segment:
 
     def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
         """Writes chunks and their facts as one; on return the disk has all. Raises sqlite3.OperationalError."""
-        with self._transaction():
-            self._db.executemany(
-                "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records, digest)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                map(self._row, chunks),
-            )
-            self._write_facts(facts)
+        rows = [self._row(chunk) for chunk in chunks]
+        if len(rows) == 1 and facts == Facts():
+            self._db.execute(_INSERT_CHUNK, rows[0])  # the usual case: a statement alone is a transaction
+        else:
+            with self._transaction():
+                self._db.executemany(_INSERT_CHUNK, rows)
+                self._write_facts(facts)
         for chunk in chunks:
             for runs in (self._held, self.pending):
                 runs.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
