@@ -10,11 +10,12 @@ demo: $(VENV)/.demo
 	$(BIN)/vitalwire demo $(ARGS)
 
 test: setup
-	$(BIN)/pytest tests -m "not system" --numprocesses auto
-	$(BIN)/pytest tests -m system
+	$(BIN)/pytest tests -m "not system and not soak" --numprocesses auto
+	$(BIN)/pytest tests -m system --durations 12
 
 soak: setup
 	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill
+	$(BIN)/pytest tests -m soak
 	$(BIN)/python -m bench faults --minutes 10 --seed 1 --json | $(BIN)/python -c \
 	  'import json, sys; report = json.load(sys.stdin); print(report); sys.exit(report["lost"] + report["duplicates"] > 0)'
 

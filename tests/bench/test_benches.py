@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 VERDICT = {"accepted", "delivered", "duplicates", "lost", "peers"}
