@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_READY_S = 30.0
+_READY_S = 60.0
 _STOP_S = 10.0
 _PROBE_S = 0.1
 DEMO_MARK = "vitalwire-demo"

@@ -13,7 +13,7 @@ from bench._fault_kinds import Fault, Parameters
 from bench._fault_stage import FaultStage
 from bench.faults import play
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(150)]
 
 AMBULANCE, HOME = "amb-07", "home-01"
 
