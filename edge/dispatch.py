@@ -83,10 +83,10 @@ class Dispatch:
             lane.has_backlog = True
             lane.wake.set()
 
-    def oldest_sent_us(self) -> int | None:
-        """Monotonic time at which the batch that waits longest was sent last, None when nothing is on its way."""
-        sent_us = (lane.window.oldest_sent_us() for lane in self._lanes.values())
-        return min((each for each in sent_us if each is not None), default=None)
+    def waiting_since_us(self) -> int | None:
+        """Monotonic time at which the batch that waits longest left first, None when nothing is on its way."""
+        since_us = (lane.window.waiting_since_us() for lane in self._lanes.values())
+        return min((each for each in since_us if each is not None), default=None)
 
     async def settle(self, receipt: Receipt) -> bool:
         """Takes a receipted run out of what is to be sent; False when this box never stored it."""

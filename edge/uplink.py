@@ -204,8 +204,8 @@ class Uplink:
         """Raises TimeoutError for a link on which batches leave and nothing comes back."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            sent_us = self._dispatch.oldest_sent_us()
-            if sent_us is not None and self._clock.monotonic_us() - max(self._heard_us, sent_us) > _SILENCE_US:
+            since_us = self._dispatch.waiting_since_us()
+            if since_us is not None and self._clock.monotonic_us() - max(self._heard_us, since_us) > _SILENCE_US:
                 raise TimeoutError(f"nothing came back for {_SILENCE_US / 1e6:g} s")
 
     def _client(self, endpoint: str) -> aiomqtt.Client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wire.runs import RunSet
 
@@ -47,6 +47,10 @@ class Sent:
     sent_us: int
     tries: int = 1
     is_backlog: bool = False
+    first_us: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_us = self.sent_us  # a retry renews the other alone
 
 
 class Window:
@@ -117,13 +121,13 @@ class Window:
                 return sent
         return None
 
-    def oldest_sent_us(self) -> int | None:
-        """When the batch that waits longest was sent last, None when nothing is on its way."""
-        return min((one.sent_us for one in self._sent.values()), default=None)
+    def waiting_since_us(self) -> int | None:
+        """When the batch that waits longest left first, None when nothing is on its way."""
+        return min((one.first_us for one in self._sent.values()), default=None)
 
     def next_expiry_us(self) -> int | None:
         """When the oldest batch is overdue, None when nothing is on its way."""
-        oldest_us = self.oldest_sent_us()
+        oldest_us = min((one.sent_us for one in self._sent.values()), default=None)
         return None if oldest_us is None else oldest_us + self.round_trip.timeout_us
 
     def forget(self) -> None:

@@ -70,3 +70,11 @@ def test_forgetting_the_link_frees_everything() -> None:
     assert window.is_open
     assert not window.holds(EPOCH, 0, 9)
     assert window.next_expiry_us() is None
+
+
+def test_a_retry_does_not_renew_how_long_a_batch_waits() -> None:
+    window = Window(1000)
+    assert window.waiting_since_us() is None
+    window.opened(sent(0, 9, 5))
+    assert window.overdue(10_000_000) is not None
+    assert window.waiting_since_us() == 5
