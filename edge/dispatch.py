@@ -154,9 +154,10 @@ class Dispatch:
             chunk = lane.live.popleft()
             if not lane.window.holds(chunk.epoch, chunk.first_seq, chunk.last_seq):
                 return self._opened(lane, [chunk], is_backlog=False)
-        if not (lane.has_backlog and self._may_backfill() and self._backfill.is_open):
+        if not (lane.has_backlog and self._may_backfill()):
             return None
-        if not lane.budget.allows(now_us, backlog=True):
+        # An alert raised while the link was away waits behind no waveform.
+        if name is not Lane.URGENT and not (self._backfill.is_open and lane.budget.allows(now_us, backlog=True)):
             return None
         chunks = await self._spool.backlog(name, lane.window.busy, self._backfill.batch_bytes)
         if lane.live:

@@ -129,3 +129,15 @@ async def test_nothing_waits_in_memory_while_the_link_is_away(spool: Spool, cloc
     sent = await soon(dispatch)
     assert sent is not None
     assert (sent.first_seq, sent.last_seq, sent.is_backlog) == (0, 99, True)
+
+
+async def test_an_alert_of_the_backlog_waits_behind_no_waveform(spool: Spool, clock: FakeClock) -> None:
+    dispatch = make_dispatch(spool, clock)
+    for first in range(0, 20_000, 1000):
+        await committed(spool, clock, first, lane=Lane.BULK, count=1000)
+    while await soon(dispatch, Lane.BULK) is not None:
+        pass
+    await committed(spool, clock, 0, lane=Lane.URGENT)
+    dispatch.look_for_backlog()
+    assert await soon(dispatch, Lane.BULK) is None, "the share of the backlog is spent"
+    assert await soon(dispatch, Lane.URGENT) is not None
