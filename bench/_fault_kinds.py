@@ -73,14 +73,14 @@ async def _kill_cloud(stage: FaultStage, _given: Parameters) -> None:
 
 
 async def _kill_broker(stage: FaultStage, _given: Parameters) -> None:
-    os.kill(await _broker_pid(stage), signal.SIGKILL)
+    os.kill(await stage.running_broker_pid(), signal.SIGKILL)
 
 
 async def _wipe_broker(stage: FaultStage, _given: Parameters) -> None:
     """The broker acknowledges what nobody has stored yet, then it, its disk and the cloud's memory are gone."""
     async with _ingest_stopped(stage):
         await asyncio.sleep(_INGEST_STOPPED_S)
-        os.kill(await _broker_pid(stage), signal.SIGKILL)
+        os.kill(await stage.running_broker_pid(), signal.SIGKILL)
         shutil.rmtree(stage.cloud_state / "broker")
         stage.parts["cloud"].kill()
 
@@ -96,18 +96,6 @@ async def _ingest_stopped(stage: FaultStage) -> AsyncIterator[None]:
     finally:
         if cloud.returncode is None:
             cloud.send_signal(signal.SIGCONT)
-
-
-async def _broker_pid(stage: FaultStage) -> int:
-    """The broker's pid, once there is one again."""
-    while True:
-        try:
-            pid = stage.broker_pid()
-            os.kill(pid, 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            await asyncio.sleep(0.1)
-        else:
-            return pid
 
 
 def _weather(make: Callable[[Parameters], Weather]) -> Act:

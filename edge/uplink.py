@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,7 +99,6 @@ class Uplink:
         receipted: Callable[[], None] = lambda: None,
         on_command: Callable[[bytes], None] = lambda _frame: None,
     ) -> None:
-        self.counts: Counter[str] = Counter()
         self.is_connected = False
         self.receipted_mono_us: int | None = None  # when the cloud last said "stored"
         self._was_connected = False
@@ -122,8 +120,7 @@ class Uplink:
             may_backfill=may_backfill,
             cloud_said=cloud_said,
         )
-        # One set of counters, whoever counts.
-        self._dispatch.counts = self.counts
+        self.counts = self._dispatch.counts
         self._heard_us = 0
         self._urgent_waiting = asyncio.Event()
 

@@ -178,6 +178,17 @@ class Stage:
             return process.pid
         return int((self.cloud_state / "broker.pid").read_text())
 
+    async def running_broker_pid(self) -> int:
+        """Its pid, once there is one again."""
+        while True:
+            try:
+                pid = self.broker_pid()
+                os.kill(pid, 0)
+            except (FileNotFoundError, ValueError, ProcessLookupError):
+                await asyncio.sleep(_PROBE_S)
+            else:
+                return pid
+
     def _command(self, part: str, *arguments: str) -> list[str]:
         return [sys.executable, *self._mutant.get(part, ("-m", "vitalwire")), *arguments]
 

@@ -30,7 +30,7 @@ async def kill_cloud(stage: Stage) -> None:
 
 
 async def kill_broker(stage: Stage) -> None:
-    os.kill(await _broker_pid(stage), signal.SIGKILL)
+    os.kill(await stage.running_broker_pid(), signal.SIGKILL)
 
 
 async def cloud_and_buffer_are_lost(stage: Stage) -> None:
@@ -38,24 +38,12 @@ async def cloud_and_buffer_are_lost(stage: Stage) -> None:
     await is_answering(stage.url, stage.parts["cloud"])
     cloud = stage.parts["cloud"].process
     assert cloud is not None
-    pid = await _broker_pid(stage)
+    pid = await stage.running_broker_pid()
     cloud.send_signal(signal.SIGSTOP)
     await asyncio.sleep(_INGEST_STOPPED_S)
     os.kill(pid, signal.SIGKILL)
     shutil.rmtree(stage.cloud_state / "broker")
     cloud.kill()
-
-
-async def _broker_pid(stage: Stage) -> int:
-    """The broker's pid, once there is one again."""
-    while True:
-        try:
-            pid = stage.broker_pid()
-            os.kill(pid, 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
-            await asyncio.sleep(0.1)
-        else:
-            return pid
 
 
 KILLS: tuple[Act, ...] = (kill_edge, kill_cloud, kill_broker, cloud_and_buffer_are_lost)
