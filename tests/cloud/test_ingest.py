@@ -79,8 +79,7 @@ async def test_a_published_batch_comes_back_as_a_receipt(site: Site) -> None:
 async def test_what_came_while_ingest_was_away_is_stored_when_it_is_back(config: CloudConfig) -> None:
     async with ingesting(config), gateway_client(config, "gw-1") as client:
         await client.subscribe(topics.receipts("gw-1"))
-        await client.publish(topics.up("gw-1", Lane.ROUTINE), frame([heart_rate(60)], 1), qos=1)
-        await next_receipt(client)
+        await offered(client, frame([heart_rate(60)], 1))
     async with gateway_client(config, "gw-1") as client:
         await client.subscribe(topics.receipts("gw-1"))
         await client.publish(topics.up("gw-1", Lane.ROUTINE), frame([heart_rate(61)], 2), qos=1)
@@ -114,8 +113,7 @@ async def test_a_killed_broker_only_delays(site: Site) -> None:
 async def test_a_lost_buffer_is_made_again(config: CloudConfig) -> None:
     async with ingesting(config) as database, gateway_client(config, "gw-1") as client:
         await client.subscribe(topics.receipts("gw-1"))
-        await client.publish(topics.up("gw-1", Lane.ROUTINE), frame([heart_rate(60)], 1), qos=1)
-        await next_receipt(client)
+        await offered(client, frame([heart_rate(60)], 1))
         bare = await connect_bare(config.broker, password(config))
         jetstream = bare.jetstream()
         await jetstream.delete_stream(STREAM)

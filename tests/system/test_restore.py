@@ -57,4 +57,3 @@ def test_a_restored_backup_is_filled_up_by_the_boxes(tmp_path: Path) -> None:
     assert (report["lost"], report["duplicates"]) == (0, 0), report["findings"]
     assert report["truth_samples"] == report["stored_samples"] > 50_000
     assert report["restarts"]["cloud"] >= 1
-    assert report["alerts"]
