@@ -31,6 +31,7 @@ _GATEWAYS_A_PROCESS = 250
 _START_LIMIT_S = 900.0
 _BACK_LIMIT_S = 300.0
 _POLL_S = 0.05
+_STORE_POLL_S = 0.5  # each look is a query a gateway: no load of its own on the way back
 _QUIET_S = 2.0
 
 
@@ -142,7 +143,7 @@ async def _all_stored(store: Path, gateways: int, number: int, limit_s: float) -
             while missing:
                 missing -= await asyncio.to_thread(_having, database, frozenset(missing), str(number))
                 stored = gateways - len(missing)
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_STORE_POLL_S)
     except TimeoutError:
         print(f"only {stored} of {gateways} gateways have record {number} stored", file=sys.stderr)
     finally:

@@ -34,6 +34,11 @@ class _Lane:
         self.wake = asyncio.Event()
         self.has_backlog = True
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something waits to leave, or for its receipt."""
+        return self.has_backlog or bool(self.live) or len(self.window) > 0
+
 
 class Dispatch:
     """The order in which one uplink's batches leave.
@@ -59,6 +64,7 @@ class Dispatch:
         self._cloud_said = cloud_said
         self._lanes = {lane: _Lane(window_bytes, budgets[lane]) for lane in Lane}
         self._backfill = Backfill(window_bytes)
+        self._is_due = asyncio.Event()  # something may have to leave later: an idle box has no timer running
 
     def offer(self, chunk: Chunk, *, is_connected: bool) -> None:
         """A chunk just committed: sent as live data if the link is there, found on disk later if not."""
@@ -68,6 +74,7 @@ class Dispatch:
         else:
             lane.has_backlog = True
         lane.wake.set()
+        self._is_due.set()
 
     def forget_link(self) -> None:
         """The link is gone: what was on its way is backlog again."""
@@ -75,6 +82,7 @@ class Dispatch:
             lane.live.clear()
             lane.window.forget()
             lane.has_backlog = True
+        self._is_due.set()
         self._backfill.forget()
 
     def look_for_backlog(self) -> None:
@@ -82,6 +90,7 @@ class Dispatch:
         for lane in self._lanes.values():
             lane.has_backlog = True
             lane.wake.set()
+        self._is_due.set()
 
     def waiting_since_us(self) -> int | None:
         """Monotonic time at which the batch that waits longest left first, None when nothing is on its way."""
@@ -132,6 +141,9 @@ class Dispatch:
     async def remind(self) -> None:
         """Wakes what waits for time to pass: receipts overdue, budgets refilled. Until cancelled."""
         while True:
+            if not any(lane.is_due for lane in self._lanes.values()):
+                self._is_due.clear()
+                await self._is_due.wait()
             await asyncio.sleep(_LOOK_S)
             now_us = self._clock.monotonic_us()
             for lane in self._lanes.values():
