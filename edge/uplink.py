@@ -37,6 +37,7 @@ _CONNECT_S = 10.0
 _PUBACK_S = 600.0
 _IN_FLIGHT = 10_000  # above what the windows let out: they are the limit, not the client's own
 _KEEPALIVE_S = 15
+_LONGEST_BACKOFF_S = 600.0
 
 
 class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +47,8 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_file: str | None = None
     ca_file: str | None = None
     window_kib: int = 512
+    # A broker that restarts loses all its boxes at once: 2,000 of them come back as 500 a second.
+    backoff_first_s: float = 4.0
     backoff_cap_s: float = 30.0
     # For metered links; URGENT is never held back.
     routine_kib_per_h: int | None = None
@@ -60,6 +63,9 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("window_kib", "routine_kib_per_h", "bulk_kib_per_h"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: {value} is not at least 1")
+        for name in ("backoff_first_s", "backoff_cap_s"):
+            if not 0 < getattr(self, name) <= _LONGEST_BACKOFF_S:
+                raise ValueError(f"{name}: {getattr(self, name)} is not above 0 and at most {_LONGEST_BACKOFF_S:g}")
         if not self.endpoints:
             raise ValueError("endpoints: at least one mqtt://host:port or mqtts://host:port is needed")
         for endpoint in self.endpoints:
@@ -136,7 +142,8 @@ class Uplink:
 
     async def run(self) -> None:
         """Connects and reconnects until cancelled: to the first endpoint that answers, in the order of preference."""
-        backoff = Backoff(first_s=1.0, cap_s=self._config.backoff_cap_s)
+        cap_s = self._config.backoff_cap_s
+        backoff = Backoff(first_s=min(self._config.backoff_first_s, cap_s), cap_s=cap_s)
         attempt = 0
         is_failing = False
         while True:

@@ -268,6 +268,7 @@ class Stage:
         uplink = {
             "endpoints": [f"mqtt://127.0.0.1:{self.mqtt_port}"],
             "password_file": str(password_path(self.cloud_state, gateway)),
+            "backoff_first_s": 1.0,  # two boxes are no herd
             "backoff_cap_s": 2.0,
         }
         tables: dict[str, Mapping[str, object]] = {
