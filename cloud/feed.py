@@ -33,6 +33,9 @@ CLEARED_SHOWN_US = 10 * 60 * MICROSECONDS
 _BACKFILL_SNAPSHOT_TICKS = 5
 # Sessions heard of on the bus whose opening is not committed yet; normally for milliseconds.
 _MOST_UNOPENED = 200
+# More records than a commit of live readings holds: a backlog. Taking it in value by value would keep the present
+# waiting; the windows are filled from the store instead, once it is there.
+_LIVE_RECORDS = 32
 # Closed sessions remembered for screens that lost the message: far more than close in the 20 s a send may take.
 _MOST_CLOSED = 200
 
@@ -50,6 +53,7 @@ class Feed:
         self._windows: dict[tuple[str, str], SessionWindow] = {}
         self._alerts: dict[str, dict[str, StoredAlert]] = {}
         self._screens: set[LiveScreen] = set()
+        self._behind: set[str] = set()  # boxes whose backlog is stored and not yet in the windows
         self._ticks = 0
 
     # From the bus, before commit.
@@ -69,6 +73,8 @@ class Feed:
         self.gateway(gateway).started(batch.epoch, now_us)
         if self.gateway(gateway).seen(now_us):
             self._tell_gateway(gateway)
+        if len(batch.records) > _LIVE_RECORDS:
+            return
         for raw in batch.records:
             try:
                 self._hear_record(gateway, decode_record(memoryview(raw)))
@@ -192,6 +198,18 @@ class Feed:
             self._stored_us[session_id] = appended.stored_us
         for gateway in {gateway for gateway, _receipt in appended.receipts}:
             self.gateway(gateway).receipted(appended.stored_us)
+        for gateway, receipt in appended.receipts:
+            if receipt.last_seq - receipt.first_seq + 1 > _LIVE_RECORDS:
+                self.behind(gateway)
+
+    def behind(self, gateway: str) -> None:
+        """The store has more of a box than its windows."""
+        self._behind.add(gateway)
+
+    def take_behind(self) -> list[tuple[str, str]]:
+        """Open sessions, each with its box, whose windows lack what was stored of a backlog since the last call."""
+        behind, self._behind = self._behind, set()
+        return [(name, session.gateway) for name, session in self._sessions.items() if session.gateway in behind]
 
     # Screens.
 

@@ -1,4 +1,5 @@
-"""Keeps the feed fed: from the store at the start, from the bus while it runs, from the boards after each commit."""
+"""Keeps the feed fed: from the store at the start and behind a backlog, from the bus while it runs, from the boards
+after each commit."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ from wire.vocabulary import Metric
 _log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
+# While a backlog drains, what it adds to the last minutes of a session is looked up this often.
+_REFILL_S = 5.0
+# Values put into a window before anybody else gets his turn: about a millisecond.
+_AT_A_TIME = 100
 # At start: the newest open sessions; more than this were forgotten open.
 _MOST_SESSIONS = 500
 _MOST_NUMERICS = 50_000
@@ -52,11 +57,26 @@ class FeedKeeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick(), name="feed-tick")
             tasks.create_task(self._tell_changes(), name="feed-changes")
+            tasks.create_task(self._keep_filled(), name="feed-refill")
 
     async def _tick(self) -> None:
         while True:
             self._feed.tick()
             await asyncio.sleep(_TICK_S)
+
+    async def _keep_filled(self) -> None:
+        while True:
+            await asyncio.sleep(_REFILL_S)
+            await self.refill()
+
+    async def refill(self) -> None:
+        """Takes into the windows what was stored of backlogs since the last call."""
+        for session_id, gateway in self._feed.take_behind():
+            try:
+                await self._fill_session(await asyncio.to_thread(self._reader.session, session_id))
+            except StoreUnavailable as error:
+                _log.warning("feed: %s; session %s is filled later", error, session_id)
+                self._feed.behind(gateway)
 
     async def _tell_changes(self) -> None:
         while True:
@@ -89,7 +109,9 @@ class FeedKeeper:
         numerics = await asyncio.to_thread(
             lambda: self._reader.numerics(session_id, from_us=since_us, to_us=newest_us, most=_MOST_NUMERICS)
         )
-        for each in numerics:
+        for number, each in enumerate(numerics):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
             value = float("nan") if each.value is None else each.value
             numeric = Numeric(Metric(each.metric), value, each.time_us, quality=Quality(each.quality))
             self._feed.add_numeric(session.gateway, session_id, each.device_id, numeric)
