@@ -7,6 +7,7 @@ commands → bus, outcomes from the store.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -36,6 +37,10 @@ from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
 from wire.configuration import ConfigError
 
+# The thread that stores must not hold back the screens: Python hands the processor over this often instead of every
+# 5 ms, and a live block needs it several times on its way.
+_SWITCH_S = 0.0005
+
 
 def store_location(config: CloudConfig) -> StoreLocation:
     """Where the store lies, with its password. Raises ConfigError."""
@@ -56,6 +61,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
 
     Raises BrokerUnavailable, ConfigError, StoreUnavailable, StoreTooNew or OSError, each naming what is wrong.
     """
+    sys.setswitchinterval(_SWITCH_S)
     clock, counters = SystemClock(), Counters()
     access = Access(config.access)
     location = store_location(config)
