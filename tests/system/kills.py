@@ -63,6 +63,7 @@ def play(
     for_s: float,
     schedule: Sequence[tuple[float, Act]] = (),
     *,
+    scene: str = "first_light",
     mutant: Mapping[str, Sequence[str]] | None = None,
     record: Path | None = None,
     broker: str = "embedded",
@@ -70,6 +71,7 @@ def play(
 ) -> dict[str, Any]:
     """The demo's report after `schedule`: seconds from the first sample a screen saw, and what to do then."""
     plan = demo.Plan(
+        scene=scene,
         record=record,
         for_s=for_s,
         port=0,
