@@ -149,7 +149,8 @@ def _drift(given: Parameters) -> BentClock:
 
 
 def _year_1970(given: Parameters) -> BentClock:
-    return BentClock(offset_us=-_now_us() + round(given.between(0, 100) * MICROSECONDS))
+    offset_us = -_now_us() + round(given.between(0, 100) * MICROSECONDS)
+    return BentClock(offset_us, boot_id=given.chance().randbytes(16), is_synchronised=False)
 
 
 async def _fill_disk(stage: FaultStage, given: Parameters) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vitalwire.__main__ import main
-from wire.clock import SystemClock
+from wire.clock import ClockState, SystemClock
 
 SLOW_INGEST = "slow_ingest"
 # Beyond what any database's integer holds, and still what MessagePack can say.
@@ -24,15 +24,25 @@ _LOOK_S = 0.1
 
 
 class BentClock(msgspec.Struct, frozen=True):
-    """What a box's wall clock does: `offset_us` beside the truth since `since_us`, and drifting from there."""
+    """What a box's wall clock does: `offset_us` beside the truth since `since_us`, and drifting from there.
+
+    `boot_id` names the boot the box starts into, read once at its start; `is_synchronised` is the kernel's word on the
+    clock. Empty and None: the machine's own.
+    """
 
     offset_us: int = 0
     drift_ppm: float = 0.0
     since_us: int = 0
+    boot_id: bytes = b""
+    is_synchronised: bool | None = None
 
     def bend(self, true_us: int) -> int:
         """The box's time."""
         return true_us + self.offset_us + round((true_us - self.since_us) * self.drift_ppm / 1e6)
+
+    def state(self, true: ClockState) -> ClockState:
+        """How far the box's kernel trusts it."""
+        return true if self.is_synchronised is None else ClockState(self.is_synchronised, 0)
 
 
 def clock_file(folder: Path, box: str) -> Path:
@@ -99,8 +109,11 @@ class _Watched(NamedTuple):
 
 def _bend_clock(path: Path) -> None:
     watched = _Watched(path, [0], [BentClock()])
-    now_us = SystemClock.now_us
+    now_us, state = SystemClock.now_us, SystemClock.state
     SystemClock.now_us = lambda self: watched.clock().bend(now_us(self))  # type: ignore[method-assign]
+    SystemClock.state = lambda self: watched.clock().state(state(self))  # type: ignore[method-assign]
+    if boot_id := watched.clock().boot_id:
+        SystemClock.boot_id = lambda self: boot_id  # type: ignore[method-assign]
 
 
 def _take_poison(path: Path) -> None:

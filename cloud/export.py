@@ -80,7 +80,8 @@ def export_wfdb(store: StoreReader, session_id: str, folder: Path) -> list[Path]
 def _segments(blocks: Iterator[StoredBlock]) -> Iterator[_Segment]:
     segment: _Segment | None = None
     for stored in blocks:
-        block = waveform.decode(stored.data, stream=stored.stream, acquisition=stored.acquisition)
+        decoded = waveform.decode(stored.data, stream=stored.stream, acquisition=stored.acquisition)
+        block = decoded._replace(start_us=stored.start_us)  # a box without a clock wrote another into its block
         if not block.samples.shape[0]:
             continue
         if segment is None or not segment.takes(block, stored.epoch_id):

@@ -16,8 +16,9 @@ from cloud.fleet import Fleet
 from cloud.gateways import GatewayState
 from cloud.heartbeats import Moment
 from cloud.live_screen import Frame, LiveScreen
+from cloud.store.alerts import StoredAlert
 from cloud.store.append import Appended
-from cloud.store.reader import StoredAlert, StoredSession
+from cloud.store.reader import StoredSession
 from cloud.window import Point, SessionWindow, WaveFrame, pack_wave
 from cloud.words import Json, alert_json, event_json, session_json
 from wire import topics

@@ -8,8 +8,10 @@ import logging
 
 from cloud.bus.bus import Bus
 from cloud.feed import CLEARED_SHOWN_US, Feed
+from cloud.store.alerts import StoredAlert
+from cloud.store.append import Appended
 from cloud.store.database import StoreUnavailable
-from cloud.store.reader import StoredAlert, StoredSession, StoreReader, UnknownSession
+from cloud.store.reader import StoredSession, StoreReader, UnknownSession
 from cloud.window import TREND_US, WAVE_US
 from wire.clock import Clock
 from wire.messages import decode_body
@@ -44,6 +46,13 @@ class FeedKeeper:
         """The boards of a session changed."""
         self._changed[session_id] = None
         self._woken.set()
+
+    def stored(self, appended: Appended) -> None:
+        """A group is committed. With a placement in it, what a box said without a clock has its place from now on."""
+        self._feed.stored(appended)
+        if appended.counts.get("boots_placed"):
+            for session_id in appended.sessions:
+                self.changed(session_id)
 
     async def fill(self) -> None:
         """Shows what is stored of every open session, so that a restart does not empty the screens."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloud.store.reader import StoredAlert, StoredNumeric, StoredSession
+from cloud.store.alerts import StoredAlert
+from cloud.store.reader import StoredNumeric, StoredSession
 from wire.readings import Alert, DeviceEvent
 from wire.vocabulary import METRICS, TWELVE_LEADS, WAVEFORMS
 
@@ -43,6 +44,7 @@ def alert_json(stored: StoredAlert) -> Json:
         "algorithm": alert.algorithm,
         "version": alert.version,
         "delayed": stored.delayed,
+        "placed": stored.placed,
     }
 
 

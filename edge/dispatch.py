@@ -15,7 +15,7 @@ from edge.backfill import Backfill
 from edge.budget import Budget
 from edge.spool import Chunk, Spool
 from edge.window import Sent, Window
-from wire.clock import Clock
+from wire.clock import EARLIEST_PLAUSIBLE_US, Clock, ClockAnchor
 from wire.messages import Batch, Lane, Receipt, encode_frame
 
 # Full-policy: what does not fit is left to the backlog; every chunk is on disk.
@@ -181,8 +181,7 @@ class Dispatch:
         """Makes one batch of chunks that follow on each other."""
         first = chunks[0]
         records = [msgspec.Raw(record) for chunk in chunks for record in chunk.records]
-        anchors = {chunk.anchor.boot_id: chunk.anchor for chunk in chunks}
-        batch = Batch(first.epoch, first.lane, first.first_seq, tuple(anchors.values()), records)
+        batch = Batch(first.epoch, first.lane, first.first_seq, _anchors(chunks), records)
         # Waveform blocks are compressed already; the rest shrinks well as a batch.
         frame = encode_frame(batch, compress=first.lane is not Lane.BULK)
         now_us = self._clock.monotonic_us()
@@ -191,3 +190,11 @@ class Dispatch:
         if is_backlog:
             self._backfill.left(len(frame))
         return sent
+
+
+def _anchors(chunks: list[Chunk]) -> tuple[ClockAnchor, ...]:
+    """The newest of each kind: what is from before the clock was set is placed by one of before and one of after."""
+    newest: dict[tuple[bytes, bool, bool], ClockAnchor] = {}
+    for anchor in (chunk.anchor for chunk in chunks):
+        newest[anchor.boot_id, anchor.wall_us >= EARLIEST_PLAUSIBLE_US, anchor.synchronised] = anchor
+    return tuple(newest.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple, Protocol
 
@@ -86,9 +86,9 @@ def load_scene(name_or_path: str) -> Scene:
     """A shipped scene by name, or any file by path (it ends in .toml). Raises ConfigError."""
     path = packaged("scenes", name_or_path)
     scene = load(path, Scene)
-    names = [twin.name for twin in scene.monitor]
+    names = [*(twin.name for twin in scene.monitor), *(twin.home for twin in scene.strap)]
     if len(set(names)) != len(names):
-        raise ConfigError(f"{path}: monitor.name must differ; got {', '.join(names)}")
+        raise ConfigError(f"{path}: monitor.name and strap.home must differ; got {', '.join(names)}")
     return scene
 
 
@@ -105,7 +105,8 @@ async def run(
     """Runs a scene to its end: `stop`, or `for_s` seconds from the first sample and the drain after it.
 
     With `record` the first monitor plays this WFDB record once. With `truth` each twin writes what it sent to
-    `truth/<name of the twin>/`. Returns how each twin ended. Raises ConfigError before anything starts, ReplayError.
+    `truth/<name of the monitor, or home of the strap>/`. Returns how each twin ended. Raises ConfigError before
+    anything starts, ReplayError.
     """
     scene = load_scene(name_or_path)
     return await run_scene(
@@ -119,11 +120,12 @@ async def run_scene(
     """Composes the twins and waits for them."""
     with contextlib.ExitStack() as held:
         twins = dict(_twins(scene, surroundings, held))
+        straps = [(strap, _writer(strap.home, surroundings, held)) for strap in scene.strap]
         _log.info("scene %r: %s", scene.title, ", ".join(twins))
         try:
             async with asyncio.TaskGroup() as tasks:
                 reporter = tasks.create_task(_report(twins), name="progress of the scene")
-                radio = tasks.create_task(_radio(scene, surroundings), name="virtual radio")
+                radio = tasks.create_task(_radio(straps, surroundings), name="virtual radio")
                 running = {name: tasks.create_task(twin.run(stop, for_s), name=name) for name, twin in twins.items()}
                 await asyncio.wait(running.values())
                 reporter.cancel()
@@ -138,11 +140,15 @@ async def run_scene(
 def _twins(scene: Scene, surroundings: Surroundings, held: contextlib.ExitStack) -> Iterator[tuple[str, Twin]]:
     """Builds every twin; what they hold open is closed with `held`."""
     for number, description in enumerate(scene.monitor):
-        writer = None
-        if surroundings.truth is not None:
-            writer = held.enter_context(TruthWriter(surroundings.truth / description.name))
+        writer = _writer(description.name, surroundings, held)
         record = surroundings.record if number == 0 else None
         yield description.name, _monitor(description, record, writer, surroundings)
+
+
+def _writer(name: str, surroundings: Surroundings, held: contextlib.ExitStack) -> TruthWriter | None:
+    if surroundings.truth is None:
+        return None
+    return held.enter_context(TruthWriter(surroundings.truth / name))
 
 
 def _monitor(
@@ -183,11 +189,11 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-async def _radio(scene: Scene, surroundings: Surroundings) -> None:
+async def _radio(straps: Sequence[tuple[StrapTwin, TruthWriter | None]], surroundings: Surroundings) -> None:
     """The straps on the air until cancelled; they notify whoever listens and wait for nobody."""
-    if not scene.strap:
+    if not straps:
         return
-    from firmware_sim.ble.heart_rate import HeartRateSensor  # a scene without a radio loads no stack
+    from firmware_sim.ble.heart_rate import HeartRateSensor, Notified  # a scene without a radio loads no stack
     from firmware_sim.radio import run as run_radio
 
     started_us = surroundings.clock.monotonic_us()
@@ -196,6 +202,13 @@ async def _radio(scene: Scene, surroundings: Surroundings) -> None:
         rate = curve(scenario, "heart_rate")
         return lambda: rate.at((surroundings.clock.monotonic_us() - started_us) / MICROSECONDS)
 
+    def telling(writer: TruthWriter) -> Callable[[Notified], None]:
+        def tell(notified: Notified) -> None:
+            for line in notified.truth():
+                writer.write(line)
+
+        return tell
+
     sensors = [
         HeartRateSensor(
             surroundings.clock,
@@ -203,8 +216,9 @@ async def _radio(scene: Scene, surroundings: Surroundings) -> None:
             name=strap.name,
             address=strap.address,
             bad_link=BadLink(strap.faults),
+            truth=None if writer is None else telling(writer),
         )
-        for strap in scene.strap
+        for strap, writer in straps
     ]
     await run_radio(surroundings.radio_address, sensors)
 

@@ -22,11 +22,11 @@ _LINES = "truth.jsonl"
 
 
 class NumericTruth(msgspec.Struct, frozen=True, tag_field="kind", tag="numeric"):
-    """A value in its metric's canonical unit; `reported_time` as written in the message."""
+    """A value in its metric's canonical unit; `reported_time` as written in the message, None without a clock."""
 
     metric: str
     value: float
-    reported_time: str
+    reported_time: str | None
     time_us: int
     message_id: str
 
@@ -180,7 +180,7 @@ class Truth(NamedTuple):
 
     @classmethod
     def read_scene(cls, folder: Path) -> dict[str, Truth]:
-        """Every twin's truth below a scene's folder, by the twin's name."""
+        """Every twin's truth below a scene's folder, by the name of its folder there."""
         return {path.parent.name: cls.read(path.parent) for path in sorted(folder.glob(f"*/{_LINES}"))}
 
 

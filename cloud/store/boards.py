@@ -5,14 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cloud.store import commands, schema
+from cloud.store.alerts import is_delayed
 from cloud.store.engine import insert
 from cloud.store.reader import StoredEntry
-from wire.clock import MICROSECONDS
 from wire.messages import decode_body
 from wire.readings import Alert, AlertPhase, CommandOutcome, SessionEvent, SessionPhase
-
-# An alert that took longer than this to be committed rings marked as delayed: a live path takes well under 1 s.
-DELAYED_AFTER_US = 10 * MICROSECONDS
 
 
 def apply(connection: sa.Connection, entry: StoredEntry) -> str | None:
@@ -84,7 +81,6 @@ def _apply_session(connection: sa.Connection, entry: StoredEntry, event: Session
 
 
 def _apply_alert(connection: sa.Connection, entry: StoredEntry, step: Alert) -> None:
-    late = entry.received_us - step.time_us > DELAYED_AFTER_US and step.phase is not AlertPhase.CLEARED
     statement = insert(schema.alert).values(
         gateway=entry.gateway,
         alert_id=step.alert_id,
@@ -94,7 +90,7 @@ def _apply_alert(connection: sa.Connection, entry: StoredEntry, step: Alert) -> 
         phase=step.phase.value,
         onset_us=step.onset_us,
         time_us=step.time_us,
-        delayed=int(late),
+        delayed=int(is_delayed(step, step.time_us, entry.received_us)),
         position=entry.position,
         body=entry.body,
     )

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from cloud.store import schema
+from cloud.store import alerts, schema
+from cloud.store.alerts import StoredAlert
 from cloud.store.database import Database
+from cloud.store.history import BLOCK_US, BLOCKS, OPENED_US, is_in_history, of_session
 from cloud.store.rows import LANES
 from wire.clock import EARLIEST_PLAUSIBLE_US
-from wire.readings import Acquisition, Alert
+from wire.readings import Acquisition
 
 _BLOCKS_AT_A_TIME = 200
 
@@ -58,15 +60,6 @@ class StoredSession(NamedTuple):
     stored_us: int
 
 
-class StoredAlert(NamedTuple):
-    """The newest step of an alert condition."""
-
-    gateway: str
-    session_id: str
-    delayed: bool
-    alert: Alert
-
-
 class StoredEntry(NamedTuple):
     """One entry of the log."""
 
@@ -84,9 +77,10 @@ class StoredEntry(NamedTuple):
     mono_us: int
 
 
-_session_columns = [schema.session.c[name] for name in StoredSession._fields]
+_session_columns = [
+    OPENED_US.label(name) if name == "opened_us" else schema.session.c[name] for name in StoredSession._fields
+]
 _entry_columns = [schema.entry.c[name] for name in StoredEntry._fields]
-_alert_decoder = msgspec.msgpack.Decoder(Alert)
 _acquisition_decoder = msgspec.msgpack.Decoder(Acquisition)
 
 
@@ -131,25 +125,30 @@ class StoreReader:
 
     def sessions(self, *, most: int, open_only: bool = False) -> list[StoredSession]:
         """Sessions, newest first."""
-        query = sa.select(*_session_columns).order_by(schema.session.c.opened_us.desc()).limit(most)
+        opened_us = schema.session.c.opened_us
+        query = sa.select(*_session_columns)
         if open_only:
             query = query.where(schema.session.c.closed_us.is_(None))
-        return [StoredSession(*row) for row in self._all(query)]
+        placed = query.where(opened_us >= EARLIEST_PLAUSIBLE_US).order_by(opened_us.desc()).limit(most)
+        # Those of boxes that had no clock stand at the end of the index, wherever they belong.
+        waiting = query.where(opened_us < EARLIEST_PLAUSIBLE_US).order_by(OPENED_US.desc()).limit(most)
+        found = [StoredSession(*row) for row in (*self._all(placed), *self._all(waiting))]
+        return sorted(found, key=lambda session: -session.opened_us)[:most]
 
     def numerics(
         self, session_id: str, *, metric: str = "", from_us: int, to_us: int, most: int
     ) -> list[StoredNumeric]:
         """The newest `most` placed values of a session in a time range, oldest first."""
         series, numeric = schema.series.c, schema.numeric.c
-        of_session = _of_session(schema.series, session_id)
+        wanted = of_session(schema.series, session_id)
         if metric:
-            of_session = sa.and_(of_session, series.metric == metric)
+            wanted = sa.and_(wanted, series.metric == metric)
 
         def between(time_us: sa.ColumnElement[int]) -> sa.Select[Any]:
             return (
                 sa.select(series.metric, series.device_id, time_us, numeric.value, numeric.quality, numeric.reason)
                 .join_from(schema.series, schema.numeric)
-                .where(of_session, time_us >= from_us, time_us <= to_us)
+                .where(wanted, time_us >= from_us, time_us <= to_us)
                 .order_by(time_us.desc())
                 .limit(most)
             )
@@ -166,13 +165,13 @@ class StoreReader:
     def streams(self, session_id: str) -> list[str]:
         """Names of a session's waveform streams."""
         column = schema.stream.c.stream
-        query = sa.select(column).where(_of_session(schema.stream, session_id)).distinct().order_by(column)
+        query = sa.select(column).where(of_session(schema.stream, session_id)).distinct().order_by(column)
         return [str(row[0]) for row in self._all(query)]
 
     def stream_origin(self, session_id: str, stream: str) -> int:
         """The highest origin anything of a stream bears: simulated data in it marks all of it."""
         c = schema.stream.c
-        query = sa.select(sa.func.max(c.origin)).where(_of_session(schema.stream, session_id), c.stream == stream)
+        query = sa.select(sa.func.max(c.origin)).where(of_session(schema.stream, session_id), c.stream == stream)
         return int(self._all(query)[0][0] or 0)
 
     def blocks(
@@ -181,8 +180,8 @@ class StoreReader:
         """Blocks of a session's stream: process starts of the box in time order, each by first_index."""
         starts: dict[int, int] = {}
         c = schema.waveform.c
-        of_stream = sa.and_(_of_session(schema.stream, session_id), schema.stream.c.stream == stream)
-        query = sa.select(c.epoch_id, sa.func.min(_START_US)).select_from(_BLOCKS).where(of_stream).group_by(c.epoch_id)
+        of_stream = sa.and_(of_session(schema.stream, session_id), schema.stream.c.stream == stream)
+        query = sa.select(c.epoch_id, sa.func.min(BLOCK_US)).select_from(BLOCKS).where(of_stream).group_by(c.epoch_id)
         for epoch_id, start_us in self._all(query):
             starts[epoch_id] = start_us
         left = most
@@ -203,11 +202,9 @@ class StoreReader:
     ) -> Sequence[Any]:
         c = schema.waveform.c
         query = (
-            sa.select(
-                c.block_id, c.epoch_id, c.first_index, c.sample_count, _START_US, c.quality, c.acquisition, c.data
-            )
-            .select_from(_BLOCKS)
-            .where(of_stream, c.epoch_id == epoch_id, _IS_IN_HISTORY)
+            sa.select(c.block_id, c.epoch_id, c.first_index, c.sample_count, BLOCK_US, c.quality, c.acquisition, c.data)
+            .select_from(BLOCKS)
+            .where(of_stream, c.epoch_id == epoch_id, is_in_history(c.placed))
             .where(sa.tuple_(c.first_index, c.block_id) > sa.tuple_(*map(sa.literal, after)))
             .order_by(c.first_index, c.block_id)
             .limit(most)
@@ -229,7 +226,7 @@ class StoreReader:
                 c.data,
             )
             .join_from(schema.stream, schema.waveform)
-            .where(_of_session(schema.stream, session_id), c.start_us >= since_us, c.placed == 1)
+            .where(of_session(schema.stream, session_id), c.start_us >= since_us, c.placed == 1)
             .order_by(c.start_us.desc())
             .limit(most)
         )
@@ -240,54 +237,29 @@ class StoreReader:
         numeric = (
             sa.select(sa.func.max(schema.numeric.c.time_us))
             .join_from(schema.series, schema.numeric)
-            .where(_of_session(schema.series, session_id))
+            .where(of_session(schema.series, session_id))
         )
         block = (
             sa.select(sa.func.max(schema.waveform.c.start_us))
             .join_from(schema.stream, schema.waveform)
-            .where(_of_session(schema.stream, session_id))
+            .where(of_session(schema.stream, session_id))
         )
         return max(int(row[0] or 0) for query in (numeric, block) for row in self._all(query))
 
     def alerts(self, *, session_id: str = "", cleared_since_us: int, most: int) -> list[StoredAlert]:
         """Alerts not cleared, and those cleared since then, newest first."""
-        c = schema.alert.c
-        owner = sa.select(schema.session.c.gateway).where(schema.session.c.session_id == c.session_id)
-        query = (
-            sa.select(c.gateway, c.session_id, c.delayed, c.body)
-            .where(sa.or_(c.phase != "cleared", c.time_us >= cleared_since_us))
-            .where(sa.func.coalesce(owner.scalar_subquery(), c.gateway) == c.gateway)
-            .order_by(c.onset_us.desc())
-            .limit(most)
+        return self._database.read_now(
+            lambda connection: alerts.find(
+                connection, session_id=session_id, cleared_since_us=cleared_since_us, most=most
+            )
         )
-        if session_id:
-            query = query.where(_of_session(schema.alert, session_id))
-        return [
-            StoredAlert(str(row[0]), str(row[1]), bool(row[2]), _alert_decoder.decode(row[3]))
-            for row in self._all(query)
-        ]
 
     def recent_entries(self, session_id: str, kind: str, most: int) -> list[StoredEntry]:
         """The newest entries of a kind in a session, oldest first."""
         c = schema.entry.c
-        query = sa.select(*_entry_columns).where(_of_session(schema.entry, session_id), c.kind == kind)
+        query = sa.select(*_entry_columns).where(of_session(schema.entry, session_id), c.kind == kind)
         rows = self._all(query.order_by(c.position.desc()).limit(most))
         return [StoredEntry(*row) for row in reversed(rows)]
-
-
-# Waveform blocks with the placement of their boot, which only those need that are not placed.
-_BLOCKS = schema.waveform.join(schema.stream).outerjoin(
-    schema.placement,
-    sa.and_(schema.placement.c.boot_id == schema.stream.c.boot_id, schema.waveform.c.placed == 0),
-)
-_START_US = schema.waveform.c.start_us + sa.func.coalesce(schema.placement.c.shift_us, 0)
-_IS_IN_HISTORY = sa.or_(schema.waveform.c.placed == 1, schema.placement.c.shift_us.is_not(None))
-
-
-def _of_session(table: sa.Table, session_id: str) -> sa.ColumnElement[bool]:
-    """Rows of a session from the gateway it belongs to: what another one says of it is stored and not read."""
-    owner = sa.select(schema.session.c.gateway).where(schema.session.c.session_id == session_id)
-    return sa.and_(table.c.session_id == session_id, table.c.gateway == owner.scalar_subquery())
 
 
 def entries_after(connection: sa.Connection, position: int, most: int) -> list[StoredEntry]:

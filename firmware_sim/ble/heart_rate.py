@@ -6,7 +6,7 @@ Written from the Heart Rate, Battery and Device Information service specificatio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bumble.att import ATT_Error
@@ -14,7 +14,9 @@ from bumble.device import Connection, Device
 from bumble.gatt import Characteristic, CharacteristicValue, Service
 
 from firmware_sim.faults import BadLink
-from wire.clock import Clock
+from firmware_sim.truth import NumericTruth
+from wire.clock import MICROSECONDS, Clock
+from wire.vocabulary import Metric
 
 HEART_RATE_SERVICE = "180D"
 HEART_RATE_MEASUREMENT = "2A37"
@@ -60,6 +62,18 @@ class Notified(NamedTuple):
     time_us: int
     value: bytes
     measurement: Measurement | None
+    since_beat_us: int = 0  # how long before `time_us` the last of its RR intervals ended
+
+    def truth(self) -> Iterator[NumericTruth]:
+        """What it says, each beat at the time it really had; nothing when garbled or without contact."""
+        said = self.measurement
+        if said is None or not said.has_contact:
+            return
+        yield NumericTruth(Metric.HEART_RATE.value, float(said.heart_rate_bpm), None, self.time_us, "")
+        for number, interval in enumerate(said.rr_1024, 1):
+            later_us = round(sum(said.rr_1024[number:]) * MICROSECONDS / _RR_TICKS_PER_S)
+            beat_us = self.time_us - self.since_beat_us - later_us
+            yield NumericTruth(Metric.RR_INTERVAL.value, interval * 1000 / _RR_TICKS_PER_S, None, beat_us, "")
 
 
 class HeartRateSensor:
@@ -92,6 +106,7 @@ class HeartRateSensor:
         self._period_s = period_s
         self._device: Device | None = None
         self._latest: Measurement | None = None
+        self._latest_mono_us = 0
         self._beat_phase = 0.0  # how much of the current beat has passed, 0..1
         self._ticks_since_beat = 0.0  # 1/1024 s
         self._energy_joule = 0.0
@@ -154,7 +169,7 @@ class HeartRateSensor:
         while True:
             due_s += self._period_s
             await asyncio.sleep(due_s - loop.time())
-            self._latest = self.measure(self._period_s)
+            self._latest, self._latest_mono_us = self.measure(self._period_s), self._clock.monotonic_us()
             await send(self._latest.encode())
             for connection in [connection for connection, at_s in hang_up_at_s.items() if at_s <= loop.time()]:
                 hang_up_at_s.pop(connection)
@@ -183,12 +198,12 @@ class HeartRateSensor:
         subscribers = self._device.gatt_server.subscribers
         if not any(self._measurement.handle in cccds for cccds in subscribers.values()):
             return
-        time_us = self._clock.now_us()
+        time_us, mono_us, latest = self._clock.now_us(), self._clock.monotonic_us(), self._latest
+        since_beat_us = mono_us - self._latest_mono_us + round(self._ticks_since_beat * MICROSECONDS / _RR_TICKS_PER_S)
         await self._device.gatt_server.notify_subscribers(self._measurement, value)
         if self._truth is not None:
-            latest = self._latest
             intact = latest if latest is not None and value == latest.encode() else None
-            self._truth(Notified(time_us, value, intact))
+            self._truth(Notified(time_us, value, intact, since_beat_us))
 
     def _on_control_point(self, _connection: object, value: bytes) -> None:
         """Heart Rate service §3.3: 1 resets the energy expended, anything else is refused."""

@@ -108,7 +108,8 @@ function fillRow(row, { label, alert, note }, vocabulary) {
   setText(row.words, conditionWords(alert.condition, vocabulary));
   setText(row.label, label);
   setText(row.evidence, note ?? (alert.evidence ?? []).map((item) => evidenceWords(item, vocabulary)).join("; "));
-  const detail = [t(alert.kind), t("onset", { time: clockText(alert.onset_us) })];
+  const onset = alert.placed === false ? t("onset_unknown") : t("onset", { time: clockText(alert.onset_us) });
+  const detail = [t(alert.kind), onset];
   if (alert.phase === "escalated") detail.push(t("escalated"));
   if (alert.algorithm) detail.push(`${alert.algorithm} ${alert.version}`.trim());
   setText(row.detail, detail.join(" · "));

@@ -74,6 +74,7 @@ const TABLE = {
   cleared_list: { en: "Cleared, last 10 min", zh: "10 分钟内已解除" },
   events_list: { en: "Events", zh: "事件" },
   onset: { en: "onset {time}", zh: "起始 {time}" },
+  onset_unknown: { en: "onset unknown: clock not set", zh: "起始时间未知:时钟未设置" },
   cleared_at: { en: "cleared {time}", zh: "{time} 解除" },
   delayed: { en: "DELAYED", zh: "延迟送达" },
   escalated: { en: "escalated", zh: "已升级" },

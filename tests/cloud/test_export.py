@@ -16,7 +16,8 @@ from cloud.export import adc_gain, export_wfdb
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader, UnknownSession
-from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record, wave
+from tests.cloud.cloud_frames import BOOT, NOW_US, FakeClock, frame, record, wave
+from wire.clock import ClockAnchor
 from wire.messages import Lane
 from wire.readings import SampleBlock, SessionEvent, SessionKind, SessionPhase
 
@@ -71,6 +72,18 @@ async def test_a_hole_is_filled_with_the_invalid_sample(database: Database, tmp_
     assert (back.d_signal[100:150] == -32768).all()
     assert np.array_equal(back.d_signal[150:], some(2))
     assert np.isnan(wfdb.rdrecord(str(header.with_suffix(""))).p_signal[120]).all()
+
+
+async def test_what_was_recorded_without_a_clock_starts_where_it_was_placed(database: Database, tmp_path: Path) -> None:
+    waiting = block(0, some(1))._replace(start_us=12_000_000)
+    unset, known = ClockAnchor(BOOT, 10_000_000, 11_000_000, 0, False), ClockAnchor(BOOT, 60_000_000, NOW_US, 0, True)
+    frames = [frame([wave(0, block=waiting)], 10, lane=Lane.BULK, anchors=(unset, known))]
+    reader = await store(database)
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.bulk", one) for one in frames])
+    (header,) = export_wfdb(reader, "s1", tmp_path / "out")
+    back = wfdb.rdrecord(str(header.with_suffix("")), physical=False)
+    assert back.base_date.year == 2027
+    assert f"start_us {NOW_US - 49_000_000} (UTC)" in back.comments
 
 
 async def test_samples_too_large_for_16_bits_take_32(database: Database, tmp_path: Path) -> None:

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import cast
 
 from fastapi import WebSocket
 
 from cloud.api.live import _serve
+from cloud.bus.bus import Bus
+from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
+from cloud.feed_keeper import FeedKeeper
 from cloud.live_screen import Frame, LiveScreen
-from cloud.store.reader import StoredAlert, StoredSession
-from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+from cloud.store.alerts import StoredAlert
+from cloud.store.append import Appender, Incoming
+from cloud.store.database import Database
+from cloud.store.reader import StoredSession, StoreReader
+from tests.cloud.cloud_frames import BOOT, NOW_US, FakeClock, frame, heart_rate, record, wave
+from wire.clock import ClockAnchor
 from wire.messages import Lane, Presence, encode_frame
-from wire.readings import Alert, AlertKind, AlertPhase, Priority, Status
+from wire.readings import Alert, AlertKind, AlertPhase, Priority, SessionEvent, SessionKind, SessionPhase, Status
 
 UP = "vw.1.gw-1.up.x"
 SESSION = StoredSession("s1", "gw-1", "mission", "Ambulance 1", 2, NOW_US, None, NOW_US)
@@ -187,3 +195,28 @@ async def test_an_alert_too_old_to_be_read_does_not_stay_on_screens() -> None:
     feed.put_session(SESSION, [])
     (told,) = await screen.next()
     assert '"alerts":[]' in str(told.payload)
+
+
+async def test_an_alert_is_told_again_when_its_boot_is_placed(tmp_path: Path) -> None:
+    database, (feed, clock, _) = Database(tmp_path / "store.sqlite"), feed_of_one()
+    appender, boards = Appender(database, clock), boards_consumer(database, Counters(), lambda session_id: None)
+    keeper = FeedKeeper(feed, StoreReader(database), cast(Bus, None), clock)
+    opened = SessionEvent("s1", SessionKind.MISSION, SessionPhase.OPENED, NOW_US)
+    raised = Alert("a1", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.HIGH, AlertPhase.RAISED, 12_000_000, 12_000_000)
+    unset, known = ClockAnchor(BOOT, 10_000_000, 11_000_000, 0, False), ClockAnchor(BOOT, 60_000_000, NOW_US, 0, True)
+    waiting = frame([record(opened), record(raised)], anchors=(unset,))
+    keeper.stored(appender.append([Incoming(UP, waiting)]))
+    await boards.catch_up()
+    screen, telling = LiveScreen(), asyncio.create_task(keeper.run())
+    feed.join(screen)
+    try:
+        keeper.changed("s1")
+        while '"placed":false' not in "".join(str(one.payload) for one in await screen.next()):
+            pass
+        keeper.stored(appender.append([Incoming(UP, frame([heart_rate(60)], 3, anchors=(known,)))]))
+        while f'"onset_us":{NOW_US - 49_000_000}' not in "".join(str(one.payload) for one in await screen.next()):
+            pass
+    finally:
+        telling.cancel()
+        await asyncio.wait([telling])
+        database.close()

@@ -12,7 +12,7 @@ from edge.budget import Budget
 from edge.dispatch import Dispatch
 from edge.spool import Chunk, Facts, Spool, SpoolConfig
 from edge.window import Sent
-from tests.conftest import FakeClock
+from tests.conftest import START_US, FakeClock
 from wire.clock import anchor
 from wire.messages import Batch, Lane, Receipt, decode_frame
 
@@ -141,3 +141,18 @@ async def test_an_alert_of_the_backlog_waits_behind_no_waveform(spool: Spool, cl
     dispatch.look_for_backlog()
     assert await soon(dispatch, Lane.BULK) is None, "the share of the backlog is spent"
     assert await soon(dispatch, Lane.URGENT) is not None
+
+
+async def test_a_backlog_tells_the_clock_before_and_after_it_was_set(spool: Spool, clock: FakeClock) -> None:
+    dispatch = make_dispatch(spool, clock)
+    told = []
+    for first, (wall_us, synchronised) in enumerate(
+        [(5_000_000, False), (6_000_000, False), (START_US, False), (START_US + 5, True), (START_US + 6, True)]
+    ):
+        clock.wall_us, clock.synchronised = wall_us, synchronised
+        told.append((await committed(spool, clock, first)).anchor)
+        clock.mono_us += 1_000_000
+    sent = await soon(dispatch)
+    assert sent is not None
+    assert (sent.first_seq, sent.last_seq) == (0, 4)
+    assert decode_frame(sent.frame, Batch).anchors == (told[1], told[2], told[4])

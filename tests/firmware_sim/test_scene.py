@@ -17,7 +17,7 @@ async def test_first_light_plays_and_ends_with_everything_answered(tmp_path: Pat
         where = Surroundings(None, tmp_path, f"127.0.0.1:{receiver.port}", "127.0.0.1:0", clock, clock.sleep)
         ended = await scene.run_scene(scene.load_scene("first_light"), where, asyncio.Event(), 12)
     truth = Truth.read_scene(tmp_path)
-    assert list(truth) == list(ended) == ["monitor-amb-07"]
+    assert (list(truth), list(ended)) == (["home-01", "monitor-amb-07"], ["monitor-amb-07"])
     assert ended["monitor-amb-07"].unanswered == 0
     assert truth["monitor-amb-07"].streams["ecg"].samples.shape == (6000, 12)
     assert "+0800" in truth["monitor-amb-07"].numerics[0].reported_time

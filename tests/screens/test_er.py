@@ -106,6 +106,16 @@ def test_an_alarm_has_the_colour_and_words_of_its_priority(
     assert style == (period or "0s")
 
 
+def test_an_alarm_raised_without_a_clock_says_so_until_its_onset_is_known(room: Room) -> None:
+    room.open()
+    session = {"type": "alert", "session_id": room.patient.session_id}
+    room.feed.say({**session, "alert": alert("spo2_low", 3, placed=False, onset_us=107_000_000)})
+    banner = room.page.locator("[data-testid=alarm-banner][data-condition=spo2_low]")
+    expect(banner).to_contain_text("onset unknown: clock not set")
+    room.feed.say({**session, "alert": alert("spo2_low", 3, placed=True)})
+    expect(banner).not_to_contain_text("unknown")
+
+
 def test_alarms_are_sorted_and_cleared_ones_listed_quietly(room: Room) -> None:
     room.open()
     session = {"type": "alert", "session_id": room.patient.session_id}

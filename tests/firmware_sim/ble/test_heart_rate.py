@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firmware_sim.ble.heart_rate import HeartRateSensor, Measurement
+from firmware_sim.ble.heart_rate import HeartRateSensor, Measurement, Notified
 from tests.conftest import FakeClock
 
 
@@ -48,3 +48,18 @@ def test_without_contact_there_is_no_rate_and_no_beat(clock: FakeClock) -> None:
     assert strap.measure(1.0) == Measurement(0, False)
     strap.has_contact = True
     assert strap.measure(1.0).heart_rate_bpm == 72
+
+
+def test_the_truth_puts_each_beat_where_it_lay() -> None:
+    said = Measurement(120, True, (512, 512))
+    truth = Notified(9_000_000, said.encode(), said, since_beat_us=100_000).truth()
+    assert [(one.metric, one.value, one.reported_time, one.time_us) for one in truth] == [
+        ("heart_rate", 120, None, 9_000_000),
+        ("rr_interval", 500, None, 8_400_000),
+        ("rr_interval", 500, None, 8_900_000),
+    ]
+
+
+@pytest.mark.parametrize("said", [None, Measurement(0, False)], ids=["garbled", "no contact"])
+def test_the_truth_says_nothing_of_what_means_nothing(said: Measurement | None) -> None:
+    assert not list(Notified(9_000_000, b"", said).truth())
