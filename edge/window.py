@@ -17,7 +17,8 @@ class RoundTrip:
     """Retransmission timeout from measured round trips, as TCP's (RFC 6298)."""
 
     def __init__(self) -> None:
-        self.timeout_us = _FIRST_TIMEOUT_US
+        self.estimate_us = self.timeout_us = _FIRST_TIMEOUT_US
+        self._doubled_us: int | None = None
         self._smoothed_us: float | None = None
         self._variance_us = 0.0
 
@@ -29,11 +30,14 @@ class RoundTrip:
             self._variance_us += (abs(self._smoothed_us - round_trip_us) - self._variance_us) / 4
             self._smoothed_us += (round_trip_us - self._smoothed_us) / 8
         wanted_us = int(self._smoothed_us + 4 * self._variance_us)
-        self.timeout_us = min(_MAX_TIMEOUT_US, max(_MIN_TIMEOUT_US, wanted_us))
+        self.estimate_us = self.timeout_us = min(_MAX_TIMEOUT_US, max(_MIN_TIMEOUT_US, wanted_us))
 
-    def expired(self) -> None:
-        """A receipt did not come in time: wait twice as long for the next."""
-        self.timeout_us = min(_MAX_TIMEOUT_US, self.timeout_us * 2)
+    def expired(self, now_us: int) -> None:
+        """A receipt did not come in time: wait twice as long for the next. Batches that left within one timeout of
+        each other say so but once."""
+        if self._doubled_us is None or now_us - self._doubled_us >= self.timeout_us:
+            self._doubled_us = now_us
+            self.timeout_us = min(_MAX_TIMEOUT_US, self.timeout_us * 2)
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Sent:
     sent_us: int
     tries: int = 1
     is_backlog: bool = False
+    timeout_us: int = 0  # what was in force when it left: one batch's retry makes no other wait longer
     first_us: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +83,7 @@ class Window:
 
     def opened(self, sent: Sent) -> None:
         """A batch leaves."""
+        sent.timeout_us = self.round_trip.timeout_us
         self._sent[sent.epoch, sent.first_seq] = sent
         self._bytes += len(sent.frame)
         self.busy.setdefault(sent.epoch, RunSet()).add(sent.first_seq, sent.last_seq)
@@ -107,17 +113,16 @@ class Window:
             del self.busy[sent.epoch]
 
     def overdue(self, now_us: int) -> Sent | None:
-        """The next batch whose receipt is overdue, noted as sent again now; each round of them doubles the timeout."""
+        """The next batch whose receipt is overdue, noted as sent again now."""
         if not self._again:
-            self._again.extend(
-                key for key, one in self._sent.items() if now_us - one.sent_us >= self.round_trip.timeout_us
-            )
+            self._again.extend(key for key, one in self._sent.items() if now_us >= self._expiry_us(one))
             if self._again:
-                self.round_trip.expired()
+                self.round_trip.expired(now_us)
         while self._again:
             if sent := self._sent.get(self._again.popleft()):
                 sent.tries += 1
                 sent.sent_us = now_us
+                sent.timeout_us = self.round_trip.timeout_us
                 return sent
         return None
 
@@ -126,9 +131,12 @@ class Window:
         return min((one.first_us for one in self._sent.values()), default=None)
 
     def next_expiry_us(self) -> int | None:
-        """When the oldest batch is overdue, None when nothing is on its way."""
-        oldest_us = min((one.sent_us for one in self._sent.values()), default=None)
-        return None if oldest_us is None else oldest_us + self.round_trip.timeout_us
+        """When the first batch is overdue, None when nothing is on its way."""
+        return min(map(self._expiry_us, self._sent.values()), default=None)
+
+    def _expiry_us(self, sent: Sent) -> int:
+        """A way that has grown longer since a batch left makes it wait longer."""
+        return sent.sent_us + max(sent.timeout_us, self.round_trip.estimate_us)
 
     def forget(self) -> None:
         """The link is gone: what was on its way is backlog again."""

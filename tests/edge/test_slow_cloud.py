@@ -43,6 +43,7 @@ def test_a_slow_cloud_is_sent_hardly_more_than_a_fast_one(slow_us: int) -> None:
 
 
 def test_a_timeout_that_learns_nothing_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RoundTrip, "expired", lambda self: None)
-    monkeypatch.setattr(RoundTrip, "measured", lambda self, _round_trip_us: setattr(self, "timeout_us", 1_000_000))
+    stuck = {"timeout_us": 1_000_000, "estimate_us": 1_000_000}
+    monkeypatch.setattr(RoundTrip, "expired", lambda self, _now_us: None)
+    monkeypatch.setattr(RoundTrip, "measured", lambda self, _round_trip_us: self.__dict__.update(stuck))
     assert amplification(3_000_000) > 1.2

@@ -58,9 +58,30 @@ def test_batch_sent_twice_measures_nothing() -> None:
 
 def test_timeout_has_a_cap() -> None:
     trip = RoundTrip()
-    for _ in range(30):
-        trip.expired()
+    for day in range(30):
+        trip.expired(day * 86_400_000_000)
     assert trip.timeout_us == 60_000_000
+
+
+def test_batches_lost_together_come_again_together() -> None:
+    window = Window(1000)
+    timeout_us = window.round_trip.timeout_us
+    for number, at_us in enumerate((0, 50_000, 300_000)):
+        window.opened(sent(number, number, at_us))
+    for number, at_us in enumerate((0, 50_000, 300_000)):
+        again = window.overdue(at_us + timeout_us)
+        assert again is not None
+        assert again.first_seq == number
+    assert window.round_trip.timeout_us == 2 * timeout_us
+    assert window.next_expiry_us() == 3 * timeout_us
+
+
+def test_a_way_grown_longer_makes_what_is_on_it_wait_longer() -> None:
+    window = Window(1000)
+    window.opened(sent(0, 0, 0))
+    for _ in range(50):
+        window.round_trip.measured(20_000_000)
+    assert window.next_expiry_us() == window.round_trip.timeout_us > 20_000_000
 
 
 def test_forgetting_the_link_frees_everything() -> None:
