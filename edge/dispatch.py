@@ -15,7 +15,7 @@ from edge.backfill import Backfill
 from edge.budget import Budget
 from edge.spool import Chunk, Spool
 from edge.window import Sent, Window
-from wire.clock import EARLIEST_PLAUSIBLE_US, Clock, ClockAnchor
+from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS, Clock, ClockAnchor
 from wire.messages import Batch, Lane, Receipt, encode_frame
 
 # Full-policy: what does not fit is left to the backlog; every chunk is on disk.
@@ -136,7 +136,16 @@ class Dispatch:
                 self.counts["bytes_sent"] += len(sent.frame)
                 lane.budget.spend(len(sent.frame), now_us)
                 return sent
-            await lane.wake.wait()
+            await self._woken(lane, now_us)
+
+    async def _woken(self, lane: _Lane, now_us: int) -> None:
+        """Waits for a reason to look again: a wake-up, or the end of the backlog's rest."""
+        rest_us = self._backfill.rest_us(now_us) if lane.has_backlog else 0
+        try:
+            async with asyncio.timeout(rest_us / MICROSECONDS if rest_us else None):
+                await lane.wake.wait()
+        except TimeoutError:
+            return
 
     async def remind(self) -> None:
         """Wakes what waits for time to pass: receipts overdue, budgets refilled. Until cancelled."""
@@ -165,30 +174,34 @@ class Dispatch:
         while lane.live:
             chunk = lane.live.popleft()
             if not lane.window.holds(chunk.epoch, chunk.first_seq, chunk.last_seq):
-                return self._opened(lane, [chunk], is_backlog=False)
+                return self._opened(lane, [chunk])
         if not (lane.has_backlog and self._may_backfill()):
             return None
         # An alert raised while the link was away waits behind no waveform.
-        if name is not Lane.URGENT and not (self._backfill.is_open and lane.budget.allows(now_us, backlog=True)):
+        is_paced = name is not Lane.URGENT
+        if is_paced and (not self._backfill.is_open or self._backfill.rest_us(now_us)):
+            return None
+        if is_paced and not lane.budget.allows(now_us, backlog=True):
             return None
         chunks = await self._spool.backlog(name, lane.window.busy, self._backfill.batch_bytes)
         if lane.live:
             return await self._fresh(name, lane, now_us)  # live came while the disk was read
         lane.has_backlog = bool(chunks)
-        return self._opened(lane, chunks, is_backlog=True) if chunks else None
+        return self._opened(lane, chunks, read_since_us=now_us) if chunks else None
 
-    def _opened(self, lane: _Lane, chunks: list[Chunk], *, is_backlog: bool) -> Sent:
-        """Makes one batch of chunks that follow on each other."""
+    def _opened(self, lane: _Lane, chunks: list[Chunk], *, read_since_us: int | None = None) -> Sent:
+        """Makes one batch of chunks that follow on each other; of backlog, if reading it began at some time."""
         first = chunks[0]
         records = [msgspec.Raw(record) for chunk in chunks for record in chunk.records]
         batch = Batch(first.epoch, first.lane, first.first_seq, _anchors(chunks), records)
         # Waveform blocks are compressed already; the rest shrinks well as a batch.
         frame = encode_frame(batch, compress=first.lane is not Lane.BULK)
         now_us = self._clock.monotonic_us()
+        is_backlog = read_since_us is not None
         sent = Sent(batch.epoch, batch.first_seq, batch.last_seq, frame, now_us, is_backlog=is_backlog)
         lane.window.opened(sent)
-        if is_backlog:
-            self._backfill.left(len(frame))
+        if read_since_us is not None:
+            self._backfill.left(len(frame), read_since_us, now_us)
         return sent
 
 

@@ -34,7 +34,7 @@ PRAGMA user_version = 2;
 _INSERT_CHUNK = (
     "INSERT INTO chunk (epoch, first_seq, count, wall_us, anchor, records, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_READ_AHEAD_CHUNKS = 256
+_READ_AHEAD_CHUNKS = 32
 
 # Every commit rewrites whole pages: small ones halve what a chunk of 2 KB costs the flash (docs/benchmarks.md).
 _PAGE_BYTES = 1024

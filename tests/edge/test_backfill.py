@@ -48,7 +48,7 @@ def drained(link: Link, backfill: Backfill, *, for_s: int) -> tuple[list[int], i
             link.put(LIVE_BYTES, now_us, is_live=True)
         while backfill.is_open:
             size = backfill.batch_bytes
-            backfill.left(size)
+            backfill.left(size, 0, 0)
             link.put(size, now_us, is_live=False)
     return live_us[len(live_us) // 2 :], backlog_bytes
 
@@ -67,7 +67,7 @@ def test_a_late_answer_halves_once_a_round_trip() -> None:
     backfill = Backfill(1 << 20)
     backfill.measured(10_000, 0)
     for _ in range(8):
-        backfill.left(16_384)
+        backfill.left(16_384, 0, 0)
         backfill.answered(16_384, 10_000, 20_000)
     before = backfill.allowance_bytes
     assert before > 100_000
@@ -81,7 +81,7 @@ def test_a_late_answer_halves_once_a_round_trip() -> None:
 
 def test_what_was_sent_twice_measures_nothing() -> None:
     backfill = Backfill(1 << 20)
-    backfill.left(4096)
+    backfill.left(4096, 0, 0)
     before = backfill.allowance_bytes
     backfill.answered(4096, None, 10)
     assert backfill.allowance_bytes == before
@@ -91,7 +91,7 @@ def test_what_was_sent_twice_measures_nothing() -> None:
 def test_a_new_link_starts_small_again() -> None:
     backfill = Backfill(1 << 20)
     backfill.measured(10_000, 0)
-    backfill.left(60_000)
+    backfill.left(60_000, 0, 0)
     assert not backfill.is_open
     backfill.forget()
     assert backfill.is_open
