@@ -19,7 +19,6 @@ from bench._fault_parts import POISONS, BentClock, new_poison
 from bench._fault_stage import FaultStage
 from bench._flips import flip_bytes
 from vitalwire.judge import accepted_runs
-from vitalwire.stage import is_answering
 from wire.clock import MICROSECONDS
 
 _log = logging.getLogger(__name__)
@@ -87,9 +86,7 @@ async def _wipe_broker(stage: FaultStage, _given: Parameters) -> None:
 
 @asynccontextmanager
 async def _ingest_stopped(stage: FaultStage) -> AsyncIterator[None]:
-    await is_answering(stage.url, stage.parts["cloud"])
-    cloud = stage.parts["cloud"].process
-    assert cloud is not None
+    cloud = await stage.running_cloud()
     cloud.send_signal(signal.SIGSTOP)
     try:
         yield

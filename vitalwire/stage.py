@@ -189,6 +189,19 @@ class Stage:
             else:
                 return pid
 
+    async def running_cloud(self) -> asyncio.subprocess.Process:
+        """The cloud's process, once it answers; one just killed is being started again. Raises TimeoutError."""
+        async with asyncio.timeout(2 * _READY_S):
+            while True:
+                cloud = self.parts["cloud"]
+                try:
+                    await is_answering(self.url, cloud)
+                except UsageError:
+                    await asyncio.sleep(_PROBE_S)
+                    continue
+                if cloud.process is not None and cloud.process.returncode is None:
+                    return cloud.process
+
     def _command(self, part: str, *arguments: str) -> list[str]:
         return [sys.executable, *self._mutant.get(part, ("-m", "vitalwire")), *arguments]
 

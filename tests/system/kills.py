@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitalwire import demo
-from vitalwire.stage import Stage, is_answering
+from vitalwire.stage import Stage
 
 Act = Callable[[Stage], Awaitable[None]]
 
@@ -35,9 +35,7 @@ async def kill_broker(stage: Stage) -> None:
 
 async def cloud_and_buffer_are_lost(stage: Stage) -> None:
     """The broker acknowledges what nobody has stored yet, then it, its disk and the cloud's memory are gone."""
-    await is_answering(stage.url, stage.parts["cloud"])
-    cloud = stage.parts["cloud"].process
-    assert cloud is not None
+    cloud = await stage.running_cloud()
     pid = await stage.running_broker_pid()
     cloud.send_signal(signal.SIGSTOP)
     await asyncio.sleep(_INGEST_STOPPED_S)
