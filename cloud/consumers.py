@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -20,6 +21,9 @@ _log = logging.getLogger(__name__)
 _AT_A_TIME = 500
 # Ingest wakes a consumer after every commit; this only covers a lost wake-up.
 _LOOK_AGAIN_S = 5.0
+
+# What a value raises that no column takes, on either engine.
+_POISON = (sa.exc.DataError, sa.exc.IntegrityError, OverflowError)
 
 Effect = Callable[[sa.Connection, StoredEntry], str | None]
 
@@ -58,25 +62,50 @@ class Consumer:
     async def catch_up(self) -> None:
         """Reads to the end of the log."""
         while True:
-            count, changed = await self._database.write(self._step)
+            try:
+                count, changed = await self._database.write(partial(self._step, _AT_A_TIME))
+            except _POISON:
+                count, changed = _AT_A_TIME, await self._one_by_one()
             for session_id in changed:
                 self._on_change(session_id)
             if count < _AT_A_TIME:
                 return
 
-    def _step(self, connection: sa.Connection) -> tuple[int, list[str]]:
-        cursor = schema.cursor
-        read = sa.select(cursor.c.position).where(cursor.c.consumer == self._name)
-        entries = entries_after(connection, connection.scalar(read) or 0, _AT_A_TIME)
+    async def _one_by_one(self) -> list[str]:
+        """Gets past an entry that no table takes: one box's nonsense must not keep every other's alarms away."""
+        changed: list[str] = []
+        for _ in range(_AT_A_TIME):
+            try:
+                changed += (await self._database.write(partial(self._step, 1)))[1]
+            except _POISON as error:
+                position = await self._database.write(self._skip)
+                self._counters.add("consumer_entries_skipped")
+                _log.error("consumer %s passes over log entry %d: %s", self._name, position, type(error).__name__)
+        return changed
+
+    def _step(self, most: int, connection: sa.Connection) -> tuple[int, list[str]]:
+        entries = self._following(connection, most)
         if not entries:
             return 0, []
         # dict, not set: sessions are told in the order they changed.
         changed = {session_id: None for entry in entries if (session_id := self._effect(connection, entry))}
-        move = insert(cursor).values(consumer=self._name, position=entries[-1].position)
-        connection.execute(
-            move.on_conflict_do_update(index_elements=[cursor.c.consumer], set_={"position": move.excluded.position})
-        )
+        self._move(connection, entries[-1].position)
         return len(entries), list(changed)
+
+    def _skip(self, connection: sa.Connection) -> int:
+        """Moves past the next entry without its effect; its position."""
+        (entry,) = self._following(connection, 1)
+        self._move(connection, entry.position)
+        return entry.position
+
+    def _following(self, connection: sa.Connection, most: int) -> list[StoredEntry]:
+        read = sa.select(schema.cursor.c.position).where(schema.cursor.c.consumer == self._name)
+        return entries_after(connection, connection.scalar(read) or 0, most)
+
+    def _move(self, connection: sa.Connection, position: int) -> None:
+        move = insert(schema.cursor).values(consumer=self._name, position=position)
+        moved = {"position": move.excluded.position}
+        connection.execute(move.on_conflict_do_update(index_elements=[schema.cursor.c.consumer], set_=moved))
 
 
 def boards_consumer(database: Database, counters: Counters, on_change: Callable[[str], None]) -> Consumer:

@@ -53,7 +53,10 @@ def is_delayed(step: Alert, time_us: int, received_us: int) -> bool:
 
 
 def find(connection: sa.Connection, *, session_id: str, cleared_since_us: int, most: int) -> list[StoredAlert]:
-    """Alerts not cleared, and those cleared since then, newest onset first; of every session for ''."""
+    """Alerts not cleared, and those cleared since then, newest onset first; of every session for ''.
+
+    Where `most` leaves any out, those are cleared ones first.
+    """
     owner = sa.select(schema.session.c.gateway).where(schema.session.c.session_id == _alert.session_id)
     # Near enough to choose the newest by: the onset itself is placed below.
     onset_us = sa.case((_had_no_clock, _time_us), else_=_alert.onset_us)
@@ -62,7 +65,7 @@ def find(connection: sa.Connection, *, session_id: str, cleared_since_us: int, m
         .select_from(_BOARD)
         .where(sa.or_(_alert.phase != AlertPhase.CLEARED.value, _time_us >= cleared_since_us))
         .where(sa.func.coalesce(owner.scalar_subquery(), _alert.gateway) == _alert.gateway)
-        .order_by(onset_us.desc())
+        .order_by(_alert.phase == AlertPhase.CLEARED.value, onset_us.desc())
         .limit(most)
     )
     if session_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from wire.readings import Body, Finding, Gap, Numeric, WaveformBlock
 from wire.waveform import peek
 
 DIGEST_BYTES = 4
-_TIME_LIMIT_US = 1 << 63
+_LIMIT = 1 << 63  # what a column of either engine holds
 
 SourceKey = tuple[str, str, str, int, bytes, str, str]
 
@@ -48,7 +48,7 @@ class RecordReader:
             try:
                 record = decode_record(memoryview(raw))
                 body = decode_body(memoryview(record.body))
-                _check_times(record, body)
+                _check_integers(record, body)
                 self._add(record, body, seq)
                 self.sessions.add(record.session_id)
             except DecodeError as error:
@@ -147,12 +147,27 @@ class RecordReader:
         return self._sources[key]
 
 
-def _check_times(record: Record, body: Body) -> None:
-    """A time no column holds would take the whole batch along. Raises DecodeError."""
-    time_us = 0 if isinstance(body, WaveformBlock) else _time_of(body)  # its header has narrower limits
-    for value in (record.mono_us, time_us):
-        if not -_TIME_LIMIT_US <= value < _TIME_LIMIT_US:
-            raise DecodeError(f"time {value} beyond 2^63")
+def _check_integers(record: Record, body: Body) -> None:
+    """A number no column holds would take the whole batch along, or stop who reads the log. Raises DecodeError."""
+    # A waveform's header has narrower limits, and of a numeric only the time is whole.
+    said = () if isinstance(body, WaveformBlock) else (body.time_us,) if isinstance(body, Numeric) else _integers(body)
+    for value in (record.mono_us, *said):
+        if not -_LIMIT <= value < _LIMIT:
+            raise DecodeError(f"number {value} beyond 2^63")
+
+
+def _integers(value: object) -> Iterator[int]:
+    """Every whole number in a body, however deep."""
+    match value:
+        case int():
+            yield value
+        case msgspec.Struct():
+            yield from _integers(msgspec.structs.astuple(value))
+        case dict():
+            yield from _integers(tuple(value.values()))
+        case list() | tuple():
+            for inner in value:
+                yield from _integers(inner)
 
 
 def _time_of(body: Body) -> int:

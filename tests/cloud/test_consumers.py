@@ -13,6 +13,7 @@ from cloud.counters import Counters
 from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
+from cloud.store.engine import insert
 from cloud.store.location import StoreLocation
 from cloud.store.reader import StoredEntry, StoreReader
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
@@ -81,6 +82,31 @@ async def test_what_failed_is_undone_and_tried_again_from_the_cursor(database: D
     assert counters["consumer_failures"] == 1
 
 
+async def test_an_entry_no_table_takes_is_passed_over_and_counted(database: Database) -> None:
+    append(database, [record(DeviceEvent(EventKind.LEADS_OFF, NOW_US + n)) for n in range(3)])
+
+    def effect(connection: sa.Connection, entry: StoredEntry) -> str | None:
+        value = 1 << 63 if entry.position == 2 else 1
+        connection.execute(insert(schema.cursor).values(consumer=f"effect-{entry.position}", position=value))
+        return f"s{entry.position}"
+
+    counters, changed = Counters(), list[str]()
+    await Consumer("test", effect, database, counters, changed.append).catch_up()
+    assert changed == ["s1", "s3"]
+    assert counters["consumer_entries_skipped"] == 1
+
+
+async def test_an_alert_that_stands_is_told_before_any_that_is_cleared(database: Database) -> None:
+    def alert(name: str, phase: AlertPhase, onset_us: int) -> bytes:
+        return record(Alert(name, "leads_off", AlertKind.TECHNICAL, Priority.LOW, phase, onset_us, onset_us))
+
+    cleared = [alert(f"c{n}", AlertPhase.CLEARED, NOW_US + n) for n in range(5)]
+    append(database, [alert("standing", AlertPhase.RAISED, NOW_US - 60_000_000), *cleared])
+    await boards(database).catch_up()
+    told = StoreReader(database).alerts(cleared_since_us=0, most=3)
+    assert "standing" in [stored.alert.alert_id for stored in told]
+
+
 async def test_a_cleared_alert_never_comes_back(database: Database) -> None:
     append(database, [step(AlertPhase.CLEARED, NOW_US), step(AlertPhase.RAISED, NOW_US - 20_000_000)])
     await boards(database).catch_up()
@@ -147,7 +173,7 @@ async def test_another_gateway_cannot_write_into_a_session(database: Database) -
     reader = StoreReader(database)
     assert reader.session("s1").origin == Origin.REAL
     assert [each.value for each in reader.numerics("s1", from_us=0, to_us=NOW_US + 9, most=10)] == [60]
-    assert reader.newest_us("s1") == NOW_US
+    assert reader.newest_us("s1", to_us=NOW_US) == NOW_US
     assert (reader.streams("s1"), reader.stream_origin("s1", "ecg"), list(reader.blocks("s1", "ecg"))) == ([], 0, [])
     assert reader.recent_blocks("s1", since_us=0, most=10) == []
     assert reader.recent_entries("s1", "event", 10) == []

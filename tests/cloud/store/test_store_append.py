@@ -20,7 +20,18 @@ from tests.cloud.cloud_frames import BOOT, EPOCH, NOW_US, FakeClock, frame, hear
 from tests.conftest import ROOT
 from wire.clock import ClockAnchor
 from wire.messages import Lane, encode_frame
-from wire.readings import DeviceEvent, EventKind, Numeric
+from wire.readings import (
+    Alert,
+    AlertKind,
+    AlertPhase,
+    DeviceEvent,
+    EventKind,
+    Gap,
+    GapReason,
+    Numeric,
+    Priority,
+    Status,
+)
 from wire.vocabulary import Metric
 
 
@@ -143,6 +154,20 @@ def test_a_time_beyond_every_column_does_not_take_its_batch_along(store: Store) 
     assert store.values() == [1, 4]
     assert [row.record for row in store.rows(schema.unread)] == [late, long_up]
     assert store.rows(schema.dead_letter) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Alert("a1", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.HIGH, AlertPhase.RAISED, 1 << 63, NOW_US),
+        Gap(GapReason.DISK, NOW_US, NOW_US, last_seq=1 << 63),
+        Status(NOW_US, "0.2", {}, {"accepted": 1 << 63}),
+    ],
+)
+def test_a_number_beyond_every_column_never_reaches_the_log(store: Store, body: Alert | Gap | Status) -> None:
+    store.append(frame([record(body)]))
+    assert store.rows(schema.entry) == []
+    assert len(store.rows(schema.unread)) == 1
 
 
 def test_after_a_restart_nothing_is_doubled(store: Store, location: StoreLocation) -> None:
