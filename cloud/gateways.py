@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from cloud.heartbeats import SILENCE_US, Moment, follows
+from cloud.heartbeats import SILENCE_US, Moment, finite, follows
 from wire.clock import MICROSECONDS
 from wire.messages import Presence
 from wire.readings import Status
@@ -88,7 +88,7 @@ class GatewayState:
         self._take(status, moment, session_id)
 
     def _take(self, status: Status, moment: Moment, session_id: str) -> None:
-        self._status, self._moment, self.session_id = status, moment, session_id
+        self._status, self._moment, self.session_id = finite(status), moment, session_id
         self._version = status.version[:_MOST_NAME]
         skipped, now_us = self._device_counts()["skipped"], moment.received_us
         if self._skipped and skipped < self._skipped[-1][1]:

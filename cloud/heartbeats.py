@@ -1,10 +1,15 @@
-"""Which of two heartbeats of a box tells how it is now: a backlog brings old ones after new ones. Pure."""
+"""Which of two heartbeats of a box tells how it is now (a backlog brings old ones after new ones), and what of it can
+be shown. Pure."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import msgspec
+
 from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS
+from wire.readings import Status
 
 # A box says at least a heartbeat every 5 s (edge/heartbeat.py); three missed ones are silence.
 SILENCE_US = 15 * MICROSECONDS
@@ -29,3 +34,11 @@ def follows(new: Moment, known: Moment | None) -> bool:
         return new.time_us > known.time_us
     # One of the two boots had no clock: the machine is in the one that is heard, and the other is backlog.
     return new.received_us - known.received_us > SILENCE_US
+
+
+def finite(status: Status) -> Status:
+    """Without gauges that are no number: a broken box must not break a screen."""
+    if all(map(math.isfinite, status.gauges.values())):
+        return status
+    gauges = {name: value for name, value in status.gauges.items() if math.isfinite(value)}
+    return msgspec.structs.replace(status, gauges=gauges)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from cloud.heartbeats import Moment, follows
+from cloud.heartbeats import Moment, finite, follows
 from cloud.store import schema
 from cloud.store.database import Database
 from cloud.store.engine import insert
@@ -126,7 +126,7 @@ class FleetReader:
         found = []
         for time_us, placed, received_us, body in self._all(query):
             try:
-                gauges = _status_decoder.decode(body).gauges
+                gauges = finite(_status_decoder.decode(body)).gauges
             except msgspec.MsgspecError:
                 continue  # of a newer box, kept for a version that knows it
             found.append(_backlog(int(time_us if placed else received_us), gauges))

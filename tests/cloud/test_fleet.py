@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,6 +160,13 @@ def test_a_broken_box_cannot_fill_every_screen() -> None:
 
 async def told(screen: LiveScreen) -> list[dict[str, Any]]:
     return [orjson.loads(one.payload) for one in await screen.next()]
+
+
+def test_a_gauge_that_is_no_number_breaks_no_screen() -> None:
+    boxes = Boxes()
+    boxes.say(status(backlog=math.nan, spool_mib=math.inf, devices=2))
+    assert boxes.row()["gauges"] == {"devices": 2}
+    assert boxes.feed.gateway("gw-1").as_json()["backlog_records"] == 0
 
 
 async def test_a_fleet_screen_is_told_all_rows_and_then_those_that_changed() -> None:
