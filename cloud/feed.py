@@ -22,7 +22,7 @@ from cloud.store.reader import StoredSession
 from cloud.window import Point, SessionWindow, WaveFrame, pack_wave
 from cloud.words import Json, alert_json, event_json, session_json
 from wire import topics
-from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS, Clock
+from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS, Clock, ClockAnchor
 from wire.messages import Batch, DecodeError, Presence, Record, decode_body, decode_frame, decode_record
 from wire.readings import AlertPhase, DeviceEvent, Numeric, Status, WaveformBlock
 from wire.waveform import peek
@@ -34,9 +34,10 @@ CLEARED_SHOWN_US = 10 * 60 * MICROSECONDS
 _BACKFILL_SNAPSHOT_TICKS = 5
 # Sessions heard of on the bus whose opening is not committed yet; normally for milliseconds.
 _MOST_UNOPENED = 200
-# More records than a commit of live readings holds: a backlog. Taking it in value by value would keep the present
-# waiting; the windows are filled from the store instead, once it is there.
+# More records than this, from longer ago than what the box has told since: a backlog. Taking it in value by value would
+# keep the present waiting; the windows are filled from the store instead, once it is there.
 _LIVE_RECORDS = 32
+_PAST_US = 10 * MICROSECONDS
 # Closed sessions remembered for screens that lost the message: far more than close in the 20 s a send may take.
 _MOST_CLOSED = 200
 
@@ -55,6 +56,7 @@ class Feed:
         self._alerts: dict[str, dict[str, StoredAlert]] = {}
         self._screens: set[LiveScreen] = set()
         self._behind: set[str] = set()  # boxes whose backlog is stored and not yet in the windows
+        self._newest: dict[str, ClockAnchor] = {}  # by box: when the newest of what it has told was captured
         self._ticks = 0
 
     # From the bus, before commit.
@@ -74,13 +76,30 @@ class Feed:
         self.gateway(gateway).started(batch.epoch, now_us)
         if self.gateway(gateway).seen(now_us):
             self._tell_gateway(gateway)
-        if len(batch.records) > _LIVE_RECORDS:
+        if self._is_backlog(gateway, batch):
             return
         for raw in batch.records:
             try:
                 self._hear_record(gateway, decode_record(memoryview(raw)))
             except DecodeError:
                 self._counters.add("live_records_unread")
+
+    def _is_backlog(self, gateway: str, batch: Batch) -> bool:
+        """By the box's own monotonic clock, which no setting of the time moves."""
+        newest = self._newest.get(gateway)
+        is_large = len(batch.records) > _LIVE_RECORDS
+        for anchor in batch.anchors:
+            if newest is None or anchor.boot_id != newest.boot_id:
+                if newest is not None and is_large:
+                    return True  # of another boot than the one that is heard
+                newest = anchor
+            elif anchor.mono_us > newest.mono_us:
+                newest = anchor
+            elif is_large and anchor.mono_us < newest.mono_us - _PAST_US:
+                return True
+        if newest is not None:
+            self._newest[gateway] = newest
+        return False
 
     def _hear_presence(self, gateway: str, presence: Presence) -> None:
         self.gateway(gateway).present(presence, self._clock.now_us())
@@ -209,8 +228,9 @@ class Feed:
 
     def take_behind(self) -> list[tuple[str, str]]:
         """Open sessions, each with its box, whose windows lack what was stored of a backlog since the last call."""
-        behind, self._behind = self._behind, set()
-        return [(name, session.gateway) for name, session in self._sessions.items() if session.gateway in behind]
+        taken = [(name, one.gateway) for name, one in self._sessions.items() if one.gateway in self._behind]
+        self._behind -= {gateway for _name, gateway in taken}  # the others wait for a session to be opened
+        return taken
 
     # Screens.
 

@@ -13,7 +13,7 @@ from cloud.store.append import Appended
 from cloud.store.database import StoreUnavailable
 from cloud.store.reader import StoredSession, StoreReader, UnknownSession
 from cloud.window import TREND_US, WAVE_US
-from wire.clock import Clock
+from wire.clock import MICROSECONDS, Clock
 from wire.messages import decode_body
 from wire.readings import DeviceEvent, Numeric, Quality
 from wire.vocabulary import Metric
@@ -25,8 +25,12 @@ _TICK_S = 1.0
 _REFILL_S = 5.0
 # Values put into a window before anybody else gets his turn: about a millisecond.
 _AT_A_TIME = 100
-# At start: the newest open sessions; more than this were forgotten open.
-_MOST_SESSIONS = 500
+# At start: every box has one open session, so that this is many times the boxes of a cloud.
+_MOST_SESSIONS = 20_000
+# Of so many the windows are filled before screens are served; those of the rest follow.
+_FILLED_FIRST = 500
+# A reading further ahead than this is of a wrong clock (cloud/window.py), and no measure of what is recent.
+_AHEAD_US = 60 * MICROSECONDS
 _MOST_NUMERICS = 50_000
 _MOST_BLOCKS = 500
 _MOST_EVENTS = 50
@@ -41,6 +45,8 @@ class FeedKeeper:
         # Bounded by the number of sessions; full policy: a session waits once, however often it changed.
         self._changed: dict[str, None] = {}
         self._woken = asyncio.Event()
+        # What is read first is put first: an alert just told must not vanish by an older answer of the store.
+        self._putting = asyncio.Lock()
 
     def changed(self, session_id: str) -> None:
         """The boards of a session changed."""
@@ -58,8 +64,15 @@ class FeedKeeper:
         """Shows what is stored of every open session, so that a restart does not empty the screens."""
         # Listening first: a reading that arrives meanwhile is then seen twice, not missed.
         await self._bus.listen(self._feed.hear)
-        for session in await asyncio.to_thread(self._reader.sessions, most=_MOST_SESSIONS, open_only=True):
-            await self._fill_session(session)
+        sessions = await asyncio.to_thread(self._reader.sessions, most=_MOST_SESSIONS, open_only=True)
+        if len(sessions) == _MOST_SESSIONS:
+            _log.error("%d sessions are open, the oldest of them are on no screen", _MOST_SESSIONS)
+        for number, session in enumerate(sessions):
+            await self._put(session.session_id)
+            if number < _FILLED_FIRST:
+                await self._fill_window(session)
+            else:
+                self._feed.behind(session.gateway)
 
     async def run(self) -> None:
         """Ticks and tells changes until cancelled."""
@@ -82,7 +95,7 @@ class FeedKeeper:
         """Takes into the windows what was stored of backlogs since the last call."""
         for session_id, gateway in self._feed.take_behind():
             try:
-                await self._fill_session(await asyncio.to_thread(self._reader.session, session_id))
+                await self._fill_window(await self._put(session_id))
             except StoreUnavailable as error:
                 _log.warning("feed: %s; session %s is filled later", error, session_id)
                 self._feed.behind(gateway)
@@ -95,8 +108,7 @@ class FeedKeeper:
                 session_id = next(iter(self._changed))
                 del self._changed[session_id]
                 try:
-                    session = await asyncio.to_thread(self._reader.session, session_id)
-                    self._feed.put_session(session, await self._alerts(session_id))
+                    await self._put(session_id)
                 except UnknownSession:
                     _log.info("an alert belongs to session %s, which was never opened", session_id)
                 except StoreUnavailable as error:
@@ -104,16 +116,23 @@ class FeedKeeper:
                     self._changed[session_id] = None
                     await asyncio.sleep(_TICK_S)
 
+    async def _put(self, session_id: str) -> StoredSession:
+        """Shows a session and its alerts as they are stored now. Raises UnknownSession, StoreUnavailable."""
+        async with self._putting:
+            session = await asyncio.to_thread(self._reader.session, session_id)
+            self._feed.put_session(session, await self._alerts(session_id))
+        return session
+
     async def _alerts(self, session_id: str) -> list[StoredAlert]:
         since_us = self._clock.now_us() - CLEARED_SHOWN_US
         return await asyncio.to_thread(
             lambda: self._reader.alerts(session_id=session_id, cleared_since_us=since_us, most=_MOST_ALERTS)
         )
 
-    async def _fill_session(self, session: StoredSession) -> None:
+    async def _fill_window(self, session: StoredSession) -> None:
         session_id = session.session_id
-        newest_us = await asyncio.to_thread(self._reader.newest_us, session_id)
-        self._feed.put_session(session, await self._alerts(session_id))
+        to_us = self._clock.now_us() + _AHEAD_US
+        newest_us = await asyncio.to_thread(lambda: self._reader.newest_us(session_id, to_us=to_us))
         since_us = newest_us - TREND_US
         numerics = await asyncio.to_thread(
             lambda: self._reader.numerics(session_id, from_us=since_us, to_us=newest_us, most=_MOST_NUMERICS)

@@ -232,17 +232,17 @@ class StoreReader:
         )
         return [StoredBlock._make((*row[:6], None, row[7])) for row in reversed(self._all(query))]
 
-    def newest_us(self, session_id: str) -> int:
-        """Time of the newest stored numeric or block of a session, 0 without any."""
+    def newest_us(self, session_id: str, *, to_us: int) -> int:
+        """Time of the newest stored numeric or block of a session up to a time, 0 without any."""
         numeric = (
             sa.select(sa.func.max(schema.numeric.c.time_us))
             .join_from(schema.series, schema.numeric)
-            .where(of_session(schema.series, session_id))
+            .where(of_session(schema.series, session_id), schema.numeric.c.time_us <= to_us)
         )
         block = (
             sa.select(sa.func.max(schema.waveform.c.start_us))
             .join_from(schema.stream, schema.waveform)
-            .where(of_session(schema.stream, session_id))
+            .where(of_session(schema.stream, session_id), schema.waveform.c.start_us <= to_us)
         )
         return max(int(row[0] or 0) for query in (numeric, block) for row in self._all(query))
 

@@ -70,8 +70,8 @@ def test_sessions_and_what_each_holds(database: Database) -> None:
         reader.session("s2")
     assert reader.streams("s1") == ["ecg"]
     assert reader.stream_origin("s1", "ecg") == Origin.DEMO.value
-    assert reader.newest_us("s1") == NOW_US + 100_000 * (BLOCKS - 1)
-    assert reader.newest_us("s2") == 0
+    assert reader.newest_us("s1", to_us=NOW_US + 10**9) == NOW_US + 100_000 * (BLOCKS - 1)
+    assert reader.newest_us("s2", to_us=NOW_US + 10**9) == 0
     assert reader.counts() == {
         "numeric": 6,
         "waveform": BLOCKS,
