@@ -130,9 +130,9 @@ def _judge_stream(
     covered = np.zeros(truth.samples.shape, np.int32)
     equal = np.zeros(truth.samples.shape, bool)
     for session_id in session_ids:
-        for block in StoreReader(database).blocks(session_id, name):
+        for data in account.blocks(database, session_id, name):
             try:
-                decoded = waveform.decode(block.data, stream=name)
+                decoded = waveform.decode(data, stream=name)
             except DecodeError:
                 # What came of it is not what was sent; its samples count as not stored as well.
                 verdict.altered += verdict.blame(f"{name}: block that cannot be decoded", 1)

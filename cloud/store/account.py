@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from cloud.store import schema
 from cloud.store.database import Database
+from cloud.store.history import of_session
 from wire.messages import Batch, DecodeError, decode_body, decode_frame
 from wire.readings import Alert, Body, CommandOutcome, Gap
 
@@ -32,6 +33,16 @@ def said_numerics(database: Database, gateway: str, device_id: str) -> Counter[S
     )
     rows = database.read_now(lambda connection: connection.execute(query).all())
     return Counter(SaidNumeric(*row) for row in rows)
+
+
+def blocks(database: Database, session_id: str, stream: str) -> list[bytes]:
+    """Every block of a session's stream as it came, whether it has its place in history yet or waits for it."""
+    query = (
+        sa.select(schema.waveform.c.data)
+        .join_from(schema.stream, schema.waveform)
+        .where(of_session(schema.stream, session_id), schema.stream.c.stream == stream)
+    )
+    return [bytes(row[0]) for row in database.read_now(lambda connection: connection.execute(query).all())]
 
 
 class AlertStep(NamedTuple):
