@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long, and which schedule."""
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the stage is left when a promise was broken")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -50,14 +52,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         stage = FaultStage(Path(folder) / "stage", _SCENE, seed=arguments.seed)
         within_s = for_s - min(_HEALED_S, for_s * _HEALED_SHARE)
         faults = schedule(arguments.seed, within_s, round(arguments.minutes * _FAULTS_PER_MINUTE), stage.boxes)
-        report = asyncio.run(play(stage, for_s, within_s, faults))
+        report = asyncio.run(play(stage, for_s, within_s, faults, keep=arguments.keep))
     return {"seed": arguments.seed, **report}
 
 
 async def play(
-    stage: FaultStage, for_s: float, within_s: float, faults: Sequence[Fault], *, drain_s: float = _DRAIN_S
+    stage: FaultStage,
+    for_s: float,
+    within_s: float,
+    faults: Sequence[Fault],
+    *,
+    drain_s: float = _DRAIN_S,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
-    """Plays `for_s` seconds of the scene with the faults in its first `within_s`, heals, drains and judges."""
+    """Plays `for_s` seconds of the scene with the faults in its first `within_s`, heals, drains and judges.
+
+    Copies the stage's folder to `keep` when anything was lost, doubled or altered.
+    """
     injected: Counter[str] = Counter()
     missed: Counter[str] = Counter()
 
@@ -79,6 +90,8 @@ async def play(
     async with stage.set():
         code, accepted, is_drained = await on_stage(stage, act)
         found = await asyncio.to_thread(verdict, stage, accepted)
+        if keep is not None and found.findings:
+            await asyncio.to_thread(shutil.copytree, stage.folder, keep, dirs_exist_ok=True)
     traffic = stage.slow_traffic
     return {
         "faults": dict(sorted(injected.items())),
