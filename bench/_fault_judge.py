@@ -44,13 +44,15 @@ def _read(copy: Path) -> _Given:
     """What waited for its receipt in the copy of a segment; the folder is named after its box and lane."""
     _number, box, name = copy.name.split(".")
     lane = LaneSpool(copy, Lane(name), segment_bytes=_ANY_BYTES, cipher=Cipher())
-    runs: dict[RunKey, RunSet] = {}
+    found: dict[bytes, RunSet] = {}
     bodies: list[Body] = []
-    for chunk in lane.backlog({}, _ANY_BYTES):
-        runs.setdefault((chunk.epoch, name), RunSet()).add(chunk.first_seq, chunk.last_seq)
-        bodies += _bodies(chunk.records)
+    # One run at a time: a restart or a receipt in between ends a run.
+    while chunks := lane.backlog(found, _ANY_BYTES):
+        for chunk in chunks:
+            found.setdefault(chunk.epoch, RunSet()).add(chunk.first_seq, chunk.last_seq)
+            bodies += _bodies(chunk.records)
     lane.close()
-    return _Given(box, name, runs, bodies)
+    return _Given(box, name, {(epoch, name): runs for epoch, runs in found.items()}, bodies)
 
 
 def _bodies(records: Iterable[bytes]) -> Iterator[Body]:

@@ -30,6 +30,7 @@ BOXES = ["amb-07", "home-01"]
 EPOCH = b"e" * 16
 LOST: dict[RunKey, RunSet] = {(EPOCH, "bulk"): RunSet()}
 LOST[EPOCH, "bulk"].add(0, 4)
+LOST[EPOCH, "bulk"].add(7, 11)
 
 
 class Scene:
@@ -53,9 +54,13 @@ class Scene:
         self.store(record(Gap(GapReason.DISK, 0, 1, lane=lane.value)))
 
     def corrupt(self, folder: Path) -> None:
-        """A segment with five records was copied and set aside."""
+        """A segment with two runs of five records that wait for their receipt was copied and set aside."""
         lane = LaneSpool(folder, Lane.BULK, segment_bytes=1 << 20, cipher=Cipher())
-        lane.commit([Chunk(EPOCH, Lane.BULK, 0, (heart_rate(1),) * 5, anchor(BoxClock()))], Facts())
+        for first_seq, count in ((0, 5), (5, 2), (7, 5)):
+            chunk = Chunk(EPOCH, Lane.BULK, first_seq, (heart_rate(1),) * count, anchor(BoxClock()))
+            lane.commit([chunk], Facts())
+        lane.receipted(EPOCH, 5, 6)
+        lane.flush_receipts()
         lane.close()
         self.stage.corrupted.append(folder)
         (self.spool / "0000000001.quarantined").touch()
@@ -70,24 +75,24 @@ def test_a_corrupted_segment_is_excused_by_its_gap_alone(scene: Scene, tmp_path:
     scene.corrupt(tmp_path / "0.amb-07.bulk")
     found = verdict(scene.stage, LOST)
     assert (found.lost, found.findings) == (
-        6,
-        ["accepted records not stored: 5", "corrupted segments set aside without a Gap: 1"],
+        11,
+        ["accepted records not stored: 10", "corrupted segments set aside without a Gap: 1"],
     )
     assert not is_drained(scene.stage, LOST, scene.database)
     scene.store_gap(Lane.ROUTINE)  # another lane's says nothing
-    assert verdict(scene.stage, LOST).lost == 6
+    assert verdict(scene.stage, LOST).lost == 11
 
 
 def test_a_gap_excuses_what_lay_in_the_segment_and_nothing_more(scene: Scene, tmp_path: Path) -> None:
     scene.corrupt(tmp_path / "0.amb-07.bulk")
     scene.store_gap(Lane.BULK)
     (loss,) = named_losses(scene.stage, scene.database)
-    assert (loss.runs, len(loss.bodies)) == (LOST, 5)
+    assert (loss.runs, len(loss.bodies)) == (LOST, 10)
     assert is_drained(scene.stage, LOST, scene.database)
     assert verdict(scene.stage, LOST).lost == 0
     more = {(EPOCH, "bulk"): RunSet()}
-    more[EPOCH, "bulk"].add(0, 6)
-    assert verdict(scene.stage, more).lost == 2
+    more[EPOCH, "bulk"].add(0, 13)
+    assert verdict(scene.stage, more).lost == 4
 
 
 @pytest.mark.parametrize("kind", POISONS)
