@@ -18,6 +18,7 @@ from bench._fault_judge import wait_until_drained
 from bench._fault_parts import POISONS, BentClock, new_poison
 from bench._fault_stage import FaultStage
 from bench._flips import flip_bytes
+from cloud.store.backup import BackupRefused, back_up, restore
 from vitalwire.judge import accepted_runs
 from wire.clock import MICROSECONDS
 
@@ -28,6 +29,7 @@ _INGEST_STOPPED_S = 2.0
 _CLOSED_SEGMENT_S = 90.0
 _POISON_S = 30.0
 _DRAINED_S = 30.0
+_RESTORE_S = 60.0
 _LOOK_S = 0.25
 
 
@@ -212,8 +214,26 @@ async def _slow_ingest(stage: FaultStage, given: Parameters) -> None:
         stage.slow_traffic.fresh += net.traffic.fresh - fresh
 
 
+async def _restore_cloud(stage: FaultStage, given: Parameters) -> None:
+    """The cloud's disk is lost and a backup of some seconds ago restored: boxes have seen receipts for what is gone.
+
+    Nothing else happens until they have filled the hole: a box's disk that fails as well would be one loss too many.
+    """
+    backup = stage.folder / f"backup-{_now_us()}.sqlite"
+    await asyncio.to_thread(back_up, stage.store_file, backup)
+    await asyncio.sleep(given.for_s)
+    async with asyncio.timeout(_RESTORE_S):
+        while True:
+            stage.parts["cloud"].kill()
+            try:
+                await asyncio.to_thread(restore, backup, stage.store_file, now_us=_now_us())
+                break
+            except BackupRefused:  # started again already, and has its store open
+                await asyncio.sleep(0.1)
+    await wait_until_drained(stage, accepted_runs(stage.ledgers()), _DRAINED_S)
+
+
 _LINK, _BOX, _CLOUD = ("link",), ("box",), ("cloud",)
-# A cloud restored from an old backup has its place here, beside what else happens to the cloud.
 KINDS: Mapping[str, Kind] = {
     "kill_edge": Kind(_kill_edge, needs=_BOX),
     "kill_cloud": Kind(_kill_cloud, needs=_CLOUD),
@@ -237,9 +257,10 @@ KINDS: Mapping[str, Kind] = {
     "poison_record": Kind(_poison, needs=_BOX),
     "cloned_box": Kind(_clone, (8, 15), (*_LINK, *_BOX)),
     "slow_ingest": Kind(_slow_ingest, (15, 20), (*_LINK, *_BOX, *_CLOUD)),
+    "cloud_restored": Kind(_restore_cloud, (3, 10), (*_LINK, *_BOX, *_CLOUD)),
 }
 # Kinds that stand for everybody, so that no other fault may be under way anywhere.
-EXCLUSIVE = frozenset({"slow_ingest"})
+EXCLUSIVE = frozenset({"slow_ingest", "cloud_restored"})
 
 
 class Fault(NamedTuple):

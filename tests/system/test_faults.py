@@ -45,8 +45,9 @@ def test_a_link_a_disk_a_clock_a_copy_and_poison_lose_and_double_nothing(tmp_pat
         fault(4.5, "link_half_open", for_s=2),
         fault(6.0, "disk_full", for_s=3),
         fault(9.5, "cloned_box", HOME, for_s=5),
+        fault(15.0, "cloud_restored", for_s=3),
     ]
-    report = run(tmp_path, 22, faults)
+    report = run(tmp_path, 60, faults)
     assert (report["lost"], report["duplicates"], report["findings"]) == (0, 0, [])
     assert (report["drained"], report["simulator_exit"]) == (True, 0)
     assert report["truth_samples"] == report["stored_samples"] > 50_000
