@@ -83,14 +83,14 @@ def rows(connection: sa.Connection) -> Iterator[Row]:
     """Every row in order. Raises ChainBroken where a value is not even of its kind."""
     query = sa.select(*_COLUMNS).order_by(_number).execution_options(yield_per=_ROWS_AT_ONCE)
     for values in connection.execute(query):
-        yield _row(tuple(values))
+        yield row_of(tuple(values))
 
 
 def _values(row: Row) -> tuple[object, ...]:
     return (row.number, *row.entry, row.previous, row.hash)
 
 
-def _row(values: tuple[object, ...]) -> Row:
+def row_of(values: tuple[object, ...]) -> Row:
     """SQLite keeps any value in any column: only what the chain was made of counts. Raises ChainBroken."""
     number, at_us, *texts, previous, digest = values
     if not isinstance(number, int):
