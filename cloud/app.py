@@ -15,6 +15,7 @@ from pathlib import Path
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
 from cloud.api.server import ApiServer, build_app, listen
+from cloud.audit_keeper import AuditKeeper
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.bus import Bus
@@ -30,6 +31,7 @@ from cloud.fleet import Fleet
 from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
 from cloud.store.append import Appender
+from cloud.store.audit.head import head_file
 from cloud.store.database import Database
 from cloud.store.fleet import FleetReader
 from cloud.store.location import ServerStore, StoreLocation, parse_store_url
@@ -71,8 +73,11 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
         async with Broker(config) if is_embedded else nullcontext() as broker:
             config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
             database = await asyncio.to_thread(Database, location)
+            audit = Audit(database, clock, counters)
+            head = head_file(location, config.state_path)
+            audit_keeper = AuditKeeper(database, audit, head, clock, counters, keep_days=config.audit_keep_days)
             try:
-                async with open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
+                async with audit_keeper, open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
                     gateways = [gateway.id for gateway in config.gateways]
                     fleet = Fleet(clock, counters, gateways)
                     feed, reader, fleet_reader = (
@@ -88,7 +93,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     app = build_app(
                         access=access,
-                        audit=Audit(database, clock),
+                        audit=audit,
                         reader=reader,
                         commands=commands,
                         feed=feed,
@@ -109,6 +114,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(commands.run(), name="commands")
                     tasks.create_task(keeper.run(), name="feed")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
+                    tasks.create_task(audit_keeper.keep_head(), name="audit-head")
+                    tasks.create_task(audit_keeper.keep_rows(), name="audit-rows")
                     tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")
                     if ready is not None:
                         ready(f"{'https' if config.api.tls else 'http'}://{config.api.listen}")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cloud.store.audit.chain import MIN_KEEP_DAYS
 from cloud.store.location import parse_store_url
 from wire.configuration import ConfigError, load
 from wire.topics import check_gateway_id
@@ -191,12 +192,16 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One cloud process. Without `store_url` the store is a SQLite file in `state_dir`."""
+    """One cloud process. Without `store_url` the store is a SQLite file in `state_dir`.
+
+    `audit_keep_days` is how long it stays known who saw what.
+    """
 
     access: AccessConfig
     state_dir: str = "cloud-state"
     store_url: str = ""
     store_password_file: str = ""
+    audit_keep_days: int = MIN_KEEP_DAYS
     broker: BrokerConfig = BrokerConfig()
     api: ApiConfig = ApiConfig()
     gateways: tuple[GatewayConfig, ...] = ()
@@ -207,6 +212,11 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("gateways: every id may be there only once")
         if self.store_url:
             parse_store_url(self.store_url)
+        if self.audit_keep_days < MIN_KEEP_DAYS:
+            raise ValueError(
+                f"audit_keep_days must be at least {MIN_KEEP_DAYS}: China's Cybersecurity Law (art. 21, since 2026 "
+                "art. 23) asks for six months, which are up to 184 days"
+            )
         if self.access.mode is AccessMode.DEMO and not parse_address(self.api.listen).is_loopback:
             raise ValueError("access.mode = 'demo' needs a loopback api.listen; here use 'token'")
 

@@ -42,7 +42,7 @@ RIM: dict[str, tuple[str, ...]] = {
     "nats": ("cloud/bus/", "bench/"),
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
     "psycopg": ("cloud/store/",),
-    "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/api/audit.py"),
+    "sqlalchemy": ("cloud/store/", "cloud/consumers.py"),
     "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py"),
 }
 # Pure: values in, values out.

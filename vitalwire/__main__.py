@@ -24,6 +24,7 @@ COMMANDS = (
     "decode",
     "export",
     "command",
+    "audit",
     "backup",
     "restore",
     "spool",

@@ -67,6 +67,10 @@ class Database:
         """Runs `work`, which opens its own transactions, on the writing thread."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
+    def queue_on_writer(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """As `on_writer`, queued at once: it runs also when nobody waits for the future any more, unless cancelled."""
+        return asyncio.get_running_loop().run_in_executor(self._writer, work)
+
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """As `read_now`, on a thread of its own."""
         return await asyncio.to_thread(self.read_now, work)

@@ -58,6 +58,9 @@ class StoreEngine(Protocol):
     def begin_migration(self, connection: sa.Connection) -> None:
         """Keeps every other process from migrating until this transaction ends."""
 
+    def lock_audit(self, connection: sa.Connection) -> None:
+        """Makes this transaction, which has done nothing yet, the only one that adds to the audit chain."""
+
     def writer(self, connection: sa.Connection) -> Writer:
         """The append path's way into the transaction of `connection`."""
 

@@ -20,6 +20,8 @@ _STATEMENT_MS = 30_000
 _SILENT_S = 10
 # Who migrates holds this lock; the number is "vitalwir" as bytes, so that nobody else on the server means it.
 _MIGRATION_LOCK = int.from_bytes(b"vitalwir", "big")
+# Who adds to the audit chain holds this one until the end of its transaction.
+_AUDIT_LOCK = int.from_bytes(b"vw-audit", "big")
 
 _CONNECT = {
     "connect_timeout": _CONNECT_S,
@@ -68,6 +70,10 @@ class PostgresEngine:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+    def lock_audit(self, connection: sa.Connection) -> None:
+        """Waits for whoever adds to the chain now."""
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_AUDIT_LOCK})")
 
     def writer(self, connection: sa.Connection) -> PostgresWriter:
         """The append path's way into the transaction of `connection`."""

@@ -301,10 +301,12 @@ command = Table(
     Index("command_by_state", "state", "issued_us"),
 )
 
+# A chain (store/audit/): `audit_id` counts without holes, `hash` covers the row and `previous`, the hash of the one
+# before. Triggers of migration 0005 refuse every change, and every removal but retention's.
 audit = Table(
     "audit",
     metadata,
-    Column("audit_id", _RowId, primary_key=True),
+    Column("audit_id", _RowId, primary_key=True, autoincrement=False),
     Column("at_us", BigInteger, nullable=False),
     Column("principal", String, nullable=False),
     Column("role", String, nullable=False),
@@ -312,4 +314,7 @@ audit = Table(
     Column("object", String, nullable=False),
     Column("source", String, nullable=False),
     Column("result", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
 )

@@ -72,6 +72,10 @@ class SqliteEngine:
         """The driver begins no transaction for CREATE TABLE: without this a crash would leave half a step."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    def lock_audit(self, connection: sa.Connection) -> None:
+        """The driver begins a transaction only at the first change: another process could add a row before it."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     def writer(self, connection: sa.Connection) -> SqliteWriter:
         """The append path's way into the transaction of `connection`."""
         driver = connection.connection.driver_connection

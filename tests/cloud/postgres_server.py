@@ -23,6 +23,7 @@ PASSWORD = "not a secret: this server lives as long as the tests"
 _NAME = "store"
 _EMPTY = """
 DO $$ DECLARE names text; BEGIN
+    SET LOCAL session_replication_role = replica;  -- fires no trigger: the audit trail's would refuse
     SELECT string_agg(quote_ident(tablename), ',') INTO names FROM pg_tables
         WHERE schemaname = 'public' AND tablename <> 'alembic_version';
     IF names IS NOT NULL THEN EXECUTE 'TRUNCATE ' || names || ' RESTART IDENTITY CASCADE'; END IF;

@@ -18,7 +18,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from cloud.app import run
 from cloud.config import AccessConfig, AccessMode, CloudConfig
+from cloud.store.audit.head import head_file
 from tests.cloud.cloud_frames import frame, gateway_client, heart_rate, record, wave
+from vitalwire.__main__ import main
 from wire import topics
 from wire.clock import SystemClock
 from wire.messages import Lane, Presence, encode_frame
@@ -153,6 +155,18 @@ async def test_a_late_backlog_fills_the_trend_without_being_told_as_current(conf
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.timeout(60)  # the first command of a run imports much
+async def test_the_trail_of_a_running_cloud_verifies_and_its_head_is_noted(config: CloudConfig) -> None:
+    store = config.state_path / "store.sqlite"
+    async with cloud(config) as url, httpx.AsyncClient(base_url=url) as client:
+        answers = await asyncio.gather(*(client.get("/api/v1/sessions") for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert await asyncio.to_thread(main, ["audit", "verify", "--store", str(store)]) == 0
+    (note,) = head_file(store, config.state_path).read()
+    assert note.startswith("30:")
+    assert await asyncio.to_thread(main, ["audit", "verify", "--store", str(store), "--noted", note]) == 0
+
+
 async def test_a_foreign_page_cannot_join(config: CloudConfig) -> None:
     async with cloud(config) as url:
         with pytest.raises(websockets.InvalidStatus) as refused:

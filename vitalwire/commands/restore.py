@@ -31,4 +31,23 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{store}: {restored.backup.records} records restored, under the new id {restored.store_id.hex()}")
     if restored.set_aside is not None:
         print(f"the store that was there: {restored.set_aside}")
+    _tell_of_audit(store)
     return 0
+
+
+def _tell_of_audit(store: Path) -> None:
+    """An older store has fewer audit rows than were noted: said now, since it will be said until it is accepted."""
+    from cloud.store.audit.head import contradictions, head_file
+    from cloud.store.audit.reading import ChainUnreadable, opened
+
+    notes = head_file(store, store.parent).read()
+    try:
+        with opened(store) as connection:
+            wrong = contradictions(connection, notes)
+    except ChainUnreadable as error:
+        print(f"audit: {error}")
+        return
+    for why in wrong.values():
+        print(f"audit: {why}")
+    if wrong:
+        print("The cloud will say so at every start until you run: vitalwire audit head --accept --reason TEXT")
