@@ -39,6 +39,11 @@ class RoundTrip:
             self._doubled_us = now_us
             self.timeout_us = min(_MAX_TIMEOUT_US, self.timeout_us * 2)
 
+    def forget(self) -> None:
+        """Another link: how long the one before kept quiet says nothing of it, what was measured does."""
+        self.timeout_us = self.estimate_us
+        self._doubled_us = None
+
 
 @dataclass
 class Sent:
@@ -144,3 +149,4 @@ class Window:
         self._again.clear()
         self.busy.clear()
         self._bytes = 0
+        self.round_trip.forget()

@@ -93,6 +93,20 @@ def test_forgetting_the_link_frees_everything() -> None:
     assert window.next_expiry_us() is None
 
 
+def test_an_alert_lost_on_a_new_link_waits_as_long_as_was_measured_not_as_the_old_link_was_silent() -> None:
+    window = Window(1000)
+    window.round_trip.measured(400_000)
+    measured_us = window.round_trip.timeout_us
+    for minute in range(10):
+        window.round_trip.expired(minute * 60_000_000)
+    assert window.round_trip.timeout_us == 60_000_000
+    window.forget()
+    window.opened(sent(0, 9, 600_000_000))
+    assert window.next_expiry_us() == 600_000_000 + measured_us < 602_000_000
+    assert window.overdue(600_000_000 + measured_us) is not None
+    assert window.round_trip.timeout_us == 2 * measured_us, "on the new link it doubles from the start"
+
+
 def test_a_retry_does_not_renew_how_long_a_batch_waits() -> None:
     window = Window(1000)
     assert window.waiting_since_us() is None
