@@ -35,10 +35,14 @@ FOR_S = 30
 HELD_S = 2.0
 
 # What a box of the older tree is started with: that tree in place of the working folder, which `-c` puts first, and
-# before the finder of an editable install, which comes last. It says itself which code it is.
+# before the finder of an editable install, which comes last. It says itself which code it is. Of the settings that the
+# stage writes it did not know one yet; a site that upgrades has none of those either.
 _RUN = """
-import sys
+import pathlib, sys
 sys.path[0] = {tree!r}
+settings = pathlib.Path(sys.argv[-1])
+known = [line for line in settings.read_text().splitlines() if not line.startswith("backoff_first_s")]
+settings.write_text("\\n".join(known))
 import edge.agent, vitalwire.__main__, wire.messages
 print("code of", edge.agent.__file__, wire.messages.__file__, flush=True)
 sys.exit(vitalwire.__main__.main())
