@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edge.spool import MAX_CHUNK_BYTES, Chunk, Facts, Memo, Spool
+from edge.spool import MAX_CHUNK_BYTES, USUAL_CHUNK_BYTES, Chunk, Facts, Memo, Spool
 from wire.clock import Clock, anchor
 from wire.messages import EPOCH_BYTES, Lane, encode_record, lane_of
 from wire.readings import Body, Origin
@@ -202,7 +202,7 @@ def _cut(records: list[bytes]) -> list[tuple[int, int]]:
     parts: list[tuple[int, int]] = []
     start = size = 0
     for index, record in enumerate(records):
-        if index > start and size + len(record) > MAX_CHUNK_BYTES:
+        if index > start and size + len(record) > USUAL_CHUNK_BYTES:
             parts.append((start, index))
             start, size = index, 0
         size += len(record)

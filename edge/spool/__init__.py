@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from edge.spool.chunk import MAX_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
+from edge.spool.chunk import MAX_CHUNK_BYTES, USUAL_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
 from edge.spool.cipher import load_cipher
 from edge.spool.lane import LaneSpool
 from edge.spool.segment import Segment
@@ -23,6 +23,7 @@ from wire.runs import RunSet
 
 __all__ = [
     "MAX_CHUNK_BYTES",
+    "USUAL_CHUNK_BYTES",
     "Chunk",
     "Facts",
     "Holding",
