@@ -67,7 +67,12 @@ class LaneSpool:
     def _new_segment(self) -> Segment:
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdigit()]
         path = self._folder / f"{max(numbers, default=0) + 1:010d}.sqlite"
-        return Segment(path, self.lane, self._cipher)
+        try:
+            return Segment(path, self.lane, self._cipher)
+        except sqlite3.OperationalError:
+            for file in files_of(path):  # on a full disk every retry would leave an empty one
+                file.unlink(missing_ok=True)
+            raise
 
     def knows_transfer(self, key: bytes) -> bool:
         """Whether a device transfer with this key is already on disk."""
@@ -201,10 +206,11 @@ class LaneSpool:
         return [segment for segment in gone if not (self.lane is Lane.URGENT and segment.pending)]
 
     def unlink(self, doomed: list[Segment]) -> None:
-        """Removes segments from the disk."""
+        """Removes segments from the disk; one set aside since it was doomed stays where it was put."""
         for segment in doomed:
-            segment.unlink()
-            self._segments.remove(segment)
+            if segment in self._segments:
+                segment.unlink()
+                self._segments.remove(segment)
 
     def close(self) -> None:
         """Writes receipts down and closes every file."""

@@ -127,6 +127,16 @@ async def test_receipted_segments_go_although_nothing_can_be_written(disk: Path,
         assert free_bytes(disk) > 4 * MIB
 
 
+async def test_a_full_disk_gathers_no_files_that_could_not_be_made(disk: Path, clock: FakeClock) -> None:
+    async with running(disk, clock, small_spool(disk)) as (outbox, spool, _committed):
+        await outbox.append(SOURCE, [WAVES] * 40)  # the next has to roll
+        fill(disk)
+        before = sorted((disk / "spool" / "bulk").iterdir())
+        for _attempt in range(3):
+            await spool.doomed(clock.now_us(), may_lose=True)
+        assert sorted((disk / "spool" / "bulk").iterdir()) == before
+
+
 async def test_unreceipted_waveforms_give_way_from_the_reserve_and_are_named(disk: Path, clock: FakeClock) -> None:
     unwritten: list[Chunk] = []
     async with running(disk, clock, small_spool(disk), unwritten) as (outbox, spool, committed):
