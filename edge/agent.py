@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _STORE_MEMO = "store"
 _UNREADABLE_MEMO = "unreadable"
 _UPKEEP_S = 2.0
+# Five tries of the outbox: a disk that has no room for a Gap by then gets none but from what the Gap names.
+_NAMING_S = 5.0
 
 
 async def keep(path: Path, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
@@ -85,6 +88,7 @@ async def _run(
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
             session = BoxSession(config, spool, outbox, clock)
+            tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")  # opening may wait for its room
             await session.open(origin)
             sessions = [
                 DeviceSession(
@@ -100,7 +104,7 @@ async def _run(
             tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
             tasks.create_task(commands.run(session, uplink), name="commands")
             tasks.create_task(commands.watch_trial(session, uplink), name="trial")
-            tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")
+            tasks.create_task(_watch_unreadable(spool, outbox, clock, session), name="unreadable")
             for device_session in sessions:
                 tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:
@@ -145,25 +149,34 @@ async def name_unreadable(spool: Spool, outbox: Outbox, clock: Clock, source: So
         await outbox.append(source, gaps, memos=[memo])
 
 
-async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
-    """Keeps the disk within its budgets: a Gap names what is given up before it goes, or found unreadable."""
+async def _watch_unreadable(spool: Spool, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
+    """Apart from upkeep: on a full disk it waits for the room that upkeep makes."""
     while True:
         await asyncio.sleep(_UPKEEP_S)
         await name_unreadable(spool, outbox, clock, session.source)
-        doomed = await spool.doomed(clock.now_us())
-        gaps = [
-            Gap(
-                GapReason.OVERFLOW,
-                lost.from_us,
-                lost.to_us,
-                lost.epoch,
-                lost.lane.value,
-                lost.first_seq,
-                lost.last_seq,
-            )
-            for lost in doomed.lost
-        ]
-        if gaps:
-            _log.warning("spool over budget: %d runs given up, named by gaps", len(gaps))
-            await outbox.append(session.source, gaps)
-        await spool.unlink(doomed)
+
+
+async def _upkeep(spool: Spool, outbox: Outbox, clock: Clock, session: BoxSession) -> None:
+    while True:
+        await asyncio.sleep(_UPKEEP_S)
+        await keep_budgets(spool, outbox, clock, session.source)
+
+
+async def keep_budgets(spool: Spool, outbox: Outbox, clock: Clock, source: Source) -> None:
+    """Keeps the disk within its budgets once: what loses nothing goes at once, the rest after a Gap has named it.
+
+    The Gap has the reserve for its room. If others have filled even that, it waits in memory, and is sent from there
+    too, while what it names goes: only a kill within that second loses silently, and a box that waits on loses all.
+    """
+    await spool.unlink(await spool.doomed(clock.now_us(), may_lose=False))
+    doomed = await spool.doomed(clock.now_us(), may_lose=True)
+    gaps = [
+        Gap(GapReason.OVERFLOW, lost.from_us, lost.to_us, lost.epoch, lost.lane.value, lost.first_seq, lost.last_seq)
+        for lost in doomed.lost
+    ]
+    if gaps:
+        _log.warning("spool over budget: %d runs given up, named by gaps", len(gaps))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NAMING_S):
+                await outbox.append(source, gaps)
+    await spool.unlink(doomed)

@@ -29,17 +29,20 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One device: `driver` from `vitalwire devices`, `link` and `options` as that driver takes them."""
+    """One device: `driver` from `vitalwire devices`, `link` and `options` as that driver takes them.
+
+    `origin` left out is real; over a radio that bumble drives it has to be written.
+    """
 
     id: str
     driver: str
-    origin: str = "real"
+    origin: str | None = None
     # Any: whatever TOML holds; checked against the driver's own structs by `resolve`.
     link: dict[str, Any] = {}
     options: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if self.origin not in _ORIGINS:
+        if self.origin is not None and self.origin not in _ORIGINS:
             raise ValueError(f"origin {self.origin!r}; allowed: {', '.join(_ORIGINS)}")
 
 
@@ -116,7 +119,21 @@ def _resolve(device: DeviceConfig, where: str) -> Device:
         raise ConfigError(f"{where}.driver: {error.args[0]}") from None
     link = convert(device.link, _link_options(driver.link), where=f"{where}.link")
     options = convert(device.options, driver.options, where=f"{where}.options")
-    return Device(device.id, _ORIGINS[device.origin], driver, link, options)
+    return Device(device.id, _origin(device, driver, link, f"{where}.origin"), driver, link, options)
+
+
+def _origin(device: DeviceConfig, driver: Driver, link: msgspec.Struct, where: str) -> Origin:
+    """What the device's readings are marked as. Raises ConfigError where a simulated one could pass for a patient's."""
+    allowed = tuple(_ORIGINS)
+    if driver.link is LinkKind.GATT:
+        from drivers.links.gatt import GattOptions
+
+        assert isinstance(link, GattOptions)
+        allowed = allowed if link.is_on_this_box else tuple(name for name in _ORIGINS if _ORIGINS[name] > Origin.REAL)
+        if link.is_bumble and device.origin not in allowed:
+            said = "must be written" if device.origin is None else f"{device.origin!r} cannot be"
+            raise ConfigError(f"{where}: {said} over adapter {link.adapter!r}; allowed: {', '.join(allowed)}")
+    return _ORIGINS[device.origin or "real"]
 
 
 def _link_options(kind: LinkKind) -> type[msgspec.Struct]:

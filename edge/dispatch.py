@@ -97,6 +97,10 @@ class Dispatch:
         since_us = (lane.window.waiting_since_us() for lane in self._lanes.values())
         return min((each for each in since_us if each is not None), default=None)
 
+    def carried(self, name: Lane, sent: Sent) -> None:
+        """The broker has a batch."""
+        self._lanes[name].window.carried(sent)
+
     async def settle(self, receipt: Receipt) -> bool:
         """Takes a receipted run out of what is to be sent; False when this box never stored it."""
         run = (receipt.epoch, receipt.first_seq, receipt.last_seq)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edge.spool import MAX_CHUNK_BYTES, Chunk, Facts, Memo, Spool
+from edge.spool import MAX_CHUNK_BYTES, USUAL_CHUNK_BYTES, Chunk, Facts, Memo, Spool, SpoolUnavailable
 from wire.clock import Clock, anchor
 from wire.messages import EPOCH_BYTES, Lane, encode_record, lane_of
 from wire.readings import Body, Origin
@@ -69,8 +69,8 @@ class Outbox:
         self.epoch = secrets.token_bytes(EPOCH_BYTES)
         self.accepted = 0
         self.disk_errors = 0
-        self.is_disk_failing = False
         self.counts: Counter[str] = Counter()
+        self._refused: set[Lane] = set()  # lanes that wait for the disk
         self._spool = spool
         self._clock = clock
         self._committed = committed
@@ -78,6 +78,11 @@ class Outbox:
         self._next_seq = dict.fromkeys(Lane, 0)
         self._queues: dict[Lane, asyncio.Queue[_Waiting]] = {lane: asyncio.Queue(_WAITING_APPENDS) for lane in Lane}
         self._in_progress: dict[tuple[Lane, bytes], asyncio.Future[None]] = {}
+
+    @property
+    def is_disk_failing(self) -> bool:
+        """Whether the disk refuses any lane: it is full, or what is left is kept for alerts."""
+        return bool(self._refused)
 
     async def append(
         self,
@@ -177,11 +182,11 @@ class Outbox:
         while True:
             try:
                 await self._spool.commit(chunks, facts)
-            except sqlite3.OperationalError as error:
+            except (sqlite3.OperationalError, SpoolUnavailable) as error:
                 self.disk_errors += 1
-                if not self.is_disk_failing:
-                    _log.error("the spool cannot write, nothing is acknowledged until it can: %s", error)
-                self.is_disk_failing = True
+                if not self._refused:
+                    _log.error("the spool cannot write, nothing it refuses is acknowledged until it can: %s", error)
+                self._refused.add(lane)
                 if lane is Lane.URGENT and not is_handed_on:
                     # An alert is sent from memory rather than not at all; the lane keeps trying to write it.
                     is_handed_on = True
@@ -189,9 +194,10 @@ class Outbox:
                         self._from_memory(chunk)
                 await asyncio.sleep(_DISK_RETRY_S)
                 continue
-            if self.is_disk_failing:
-                _log.info("the spool writes again")
-            self.is_disk_failing = False
+            if lane in self._refused:
+                self._refused.remove(lane)
+                if not self._refused:
+                    _log.info("the spool writes again")
             for chunk in chunks:
                 self._committed(chunk)
             return
@@ -202,7 +208,7 @@ def _cut(records: list[bytes]) -> list[tuple[int, int]]:
     parts: list[tuple[int, int]] = []
     start = size = 0
     for index, record in enumerate(records):
-        if index > start and size + len(record) > MAX_CHUNK_BYTES:
+        if index > start and size + len(record) > USUAL_CHUNK_BYTES:
             parts.append((start, index))
             start, size = index, 0
         size += len(record)

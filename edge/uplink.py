@@ -19,6 +19,7 @@ import msgspec
 from edge.budget import Budget
 from edge.dispatch import Dispatch
 from edge.spool import Chunk, Spool, SpoolUnavailable
+from edge.window import Sent, way_us
 from wire import topics
 from wire.backoff import Backoff
 from wire.clock import Clock
@@ -29,7 +30,9 @@ _log = logging.getLogger(__name__)
 _mqtt_log = logging.getLogger(f"{__name__}.mqtt")
 _mqtt_log.setLevel(logging.CRITICAL)
 
-# With something on its way, a link that says nothing for so long is half-open: reconnect rather than wait for TCP.
+# With something on its way, a link that says nothing for so long is half-open: reconnect rather than wait for TCP. The
+# largest batch under way has its time beyond that, since its PUBACK cannot come earlier (edge/window.py). After twice
+# 15 s the keepalive gives up whatever is under way: 60 KB on the slowest link, twice a usual chunk.
 _SILENCE_US = 10_000_000
 _LOOK_S = 1.0
 _CONNECT_S = 10.0
@@ -128,6 +131,7 @@ class Uplink:
         )
         self.counts = self._dispatch.counts
         self._heard_us = 0
+        self._under_way: list[int] = []  # bytes of each batch without its PUBACK, a second copy counted too
         self._urgent_waiting = asyncio.Event()
 
     def offer(self, chunk: Chunk) -> None:
@@ -209,8 +213,11 @@ class Uplink:
         while True:
             await asyncio.sleep(_LOOK_S)
             since_us = self._dispatch.waiting_since_us()
-            if since_us is not None and self._clock.monotonic_us() - max(self._heard_us, since_us) > _SILENCE_US:
-                raise TimeoutError(f"nothing came back for {_SILENCE_US / 1e6:g} s")
+            if since_us is None:
+                continue
+            allowed_us = _SILENCE_US + way_us(max(self._under_way, default=0))
+            if self._clock.monotonic_us() - max(self._heard_us, since_us) > allowed_us:
+                raise TimeoutError(f"nothing came back for {allowed_us / 1e6:g} s")
 
     def _client(self, endpoint: str) -> aiomqtt.Client:
         url = urlsplit(endpoint)
@@ -288,9 +295,15 @@ class Uplink:
         while True:
             sent = await self._dispatch.next(lane)
             # Its PUBACK is not waited for: the windows bound how many are under way.
-            tasks.create_task(self._publish(client, lane, sent.frame), name=f"uplink batch {lane.value}")
+            tasks.create_task(self._publish(client, lane, sent), name=f"uplink batch {lane.value}")
             await asyncio.sleep(0)  # the socket gets its turn between two batches
 
-    async def _publish(self, client: aiomqtt.Client, lane: Lane, frame: bytes) -> None:
-        await client.publish(topics.up(self._gateway, lane), frame, qos=1, timeout=_PUBACK_S)
+    async def _publish(self, client: aiomqtt.Client, lane: Lane, sent: Sent) -> None:
+        size = len(sent.frame)
+        self._under_way.append(size)
+        try:
+            await client.publish(topics.up(self._gateway, lane), sent.frame, qos=1, timeout=_PUBACK_S)
+        finally:
+            self._under_way.remove(size)
         self._heard_us = self._clock.monotonic_us()
+        self._dispatch.carried(lane, sent)

@@ -11,6 +11,13 @@ from wire.runs import RunSet
 _FIRST_TIMEOUT_US = 3_000_000
 _MIN_TIMEOUT_US = 1_000_000
 _MAX_TIMEOUT_US = 60_000_000
+# The slowest link served: two GPRS timeslots in the most robust coding, 8 kbit/s each (3GPP TS 43.064, CS-1).
+_SLOWEST_BYTES_PER_S = 2_000
+
+
+def way_us(size: int) -> int:
+    """How long so many bytes take at most on the slowest link served."""
+    return size * 1_000_000 // _SLOWEST_BYTES_PER_S
 
 
 class RoundTrip:
@@ -39,6 +46,11 @@ class RoundTrip:
             self._doubled_us = now_us
             self.timeout_us = min(_MAX_TIMEOUT_US, self.timeout_us * 2)
 
+    def forget(self) -> None:
+        """Another link: how long the one before kept quiet says nothing of it, what was measured does."""
+        self.timeout_us = self.estimate_us
+        self._doubled_us = None
+
 
 @dataclass
 class Sent:
@@ -52,6 +64,8 @@ class Sent:
     tries: int = 1
     is_backlog: bool = False
     timeout_us: int = 0  # what was in force when it left: one batch's retry makes no other wait longer
+    is_carried: bool = False  # the broker has it: until then its bytes, and those before them, may be still on the link
+    way_us: int = 0  # what these may take
     first_us: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +82,7 @@ class Window:
         self._sent: dict[tuple[bytes, int], Sent] = {}
         self._again: deque[tuple[bytes, int]] = deque()  # of one round, bounded by what is on its way
         self._bytes = 0
+        self._uncarried_bytes = 0
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -83,10 +98,21 @@ class Window:
 
     def opened(self, sent: Sent) -> None:
         """A batch leaves."""
-        sent.timeout_us = self.round_trip.timeout_us
         self._sent[sent.epoch, sent.first_seq] = sent
         self._bytes += len(sent.frame)
+        self._uncarried_bytes += len(sent.frame)
+        self._timed(sent)
         self.busy.setdefault(sent.epoch, RunSet()).add(sent.first_seq, sent.last_seq)
+
+    def _timed(self, sent: Sent) -> None:
+        sent.timeout_us = self.round_trip.timeout_us
+        sent.way_us = way_us(self._uncarried_bytes)
+
+    def carried(self, sent: Sent) -> None:
+        """The broker has said that it has a batch; one that is on its way no longer makes no difference."""
+        if self._sent.get((sent.epoch, sent.first_seq)) is sent and not sent.is_carried:
+            sent.is_carried = True
+            self._uncarried_bytes -= len(sent.frame)
 
     def receipted(self, epoch: bytes, first_seq: int, last_seq: int, now_us: int) -> list[Sent]:
         """Takes the batches a receipt covers out of the window; measures only those sent once (Karn)."""
@@ -106,6 +132,7 @@ class Window:
         return covered
 
     def _close(self, sent: Sent) -> None:
+        self.carried(sent)
         del self._sent[sent.epoch, sent.first_seq]
         self._bytes -= len(sent.frame)
         self.busy[sent.epoch].remove(sent.first_seq, sent.last_seq)
@@ -122,7 +149,10 @@ class Window:
             if sent := self._sent.get(self._again.popleft()):
                 sent.tries += 1
                 sent.sent_us = now_us
-                sent.timeout_us = self.round_trip.timeout_us
+                if sent.is_carried:
+                    sent.is_carried = False
+                    self._uncarried_bytes += len(sent.frame)
+                self._timed(sent)
                 return sent
         return None
 
@@ -135,12 +165,14 @@ class Window:
         return min(map(self._expiry_us, self._sent.values()), default=None)
 
     def _expiry_us(self, sent: Sent) -> int:
-        """A way that has grown longer since a batch left makes it wait longer."""
-        return sent.sent_us + max(sent.timeout_us, self.round_trip.estimate_us)
+        """A way that has grown longer since a batch left makes it wait longer. A second copy behind one that is still
+        on the link would only keep everybody waiting."""
+        return sent.sent_us + max(sent.timeout_us, self.round_trip.estimate_us, 0 if sent.is_carried else sent.way_us)
 
     def forget(self) -> None:
         """The link is gone: what was on its way is backlog again."""
         self._sent.clear()
         self._again.clear()
         self.busy.clear()
-        self._bytes = 0
+        self._bytes = self._uncarried_bytes = 0
+        self.round_trip.forget()

@@ -31,6 +31,9 @@ QUEUE_LIMIT = 1024
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _ADAPTER = re.compile(r"bluez(:[\w-]+)?|bumble:[\w-]+(:.+)?")
+# Transports to a controller that is part of this box. Behind any other (a socket, a file, another program's pipe) a
+# simulated radio looks the same as a real one.
+_ON_THIS_BOX = ("usb", "pyusb", "serial", "hci-socket")
 _ADDRESS = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}", re.IGNORECASE)
 
 
@@ -61,6 +64,16 @@ class GattOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"address {self.address!r} is not like C0:FF:EE:00:00:01")
         if self.service is not None:
             _normal(self.service)
+
+    @property
+    def is_bumble(self) -> bool:
+        """Whether bumble drives the radio, not the system."""
+        return self.adapter.startswith("bumble:")
+
+    @property
+    def is_on_this_box(self) -> bool:
+        """Whether the radio is hardware of this box."""
+        return not self.is_bumble or self.adapter.split(":")[1] in _ON_THIS_BOX
 
     def allows(self, advertisement: Advertisement) -> bool:
         """Whether the device that advertises is the configured one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,9 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from edge.spool.chunk import MAX_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
+from edge.spool.chunk import MAX_CHUNK_BYTES, USUAL_CHUNK_BYTES, Chunk, Facts, LostRun, Memo
 from edge.spool.cipher import load_cipher
 from edge.spool.lane import LaneSpool
+from edge.spool.room import Room, free_bytes
 from edge.spool.segment import Segment
 from wire.clock import MICROSECONDS, ClockAnchor
 from wire.messages import Lane
@@ -23,6 +23,7 @@ from wire.runs import RunSet
 
 __all__ = [
     "MAX_CHUNK_BYTES",
+    "USUAL_CHUNK_BYTES",
     "Chunk",
     "Facts",
     "Holding",
@@ -37,6 +38,8 @@ __all__ = [
 T = TypeVar("T")
 _HOUR_US = 3600 * MICROSECONDS
 _MIB = 1024 * 1024
+# A newest segment with less than this frees nothing worth a fresh one, which takes 0.2 MiB with its keys and memos.
+_LEAST_ENDED_BYTES = _MIB
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +52,7 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_receipted_h: int = 24
     give_up_routine_h: int = 7 * 24
     key_file: str | None = None  # encryption at rest (edge/spool/cipher.py)
-    reserve_mib: int = 64  # disk left free for URGENT: the other lanes give way below it
+    reserve_mib: int = 64  # disk left free for URGENT: the other lanes give way near it and wait below it
 
     def budget_bytes(self, lane: Lane) -> int:
         """Bytes the lane may take."""
@@ -83,9 +86,10 @@ class Doomed(NamedTuple):
 class Spool:
     """The three lanes on disk, worked by one thread so that the event loop never waits for the disk."""
 
-    def __init__(self, folder: Path, config: SpoolConfig) -> None:
+    def __init__(self, folder: Path, config: SpoolConfig, *, read_free: Callable[[Path], int] = free_bytes) -> None:
         self._folder = folder
         self._config = config
+        self._room = Room(folder, config.reserve_mib * _MIB, read_free)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._lanes: dict[Lane, LaneSpool] = {}
         # Runs to settle before the next work on the disk. Bounded by the uplink's windows, whose batches they answer.
@@ -126,9 +130,15 @@ class Spool:
         return [(lane, path) for lane in Lane for path in sorted((self._folder / lane.value).glob("*.quarantined"))]
 
     async def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
-        """Returns when the chunks of one lane and their facts are on disk, all of them or, by
-        sqlite3.OperationalError, none."""
-        await self._in_thread(lambda: self._lanes[chunks[0].lane].commit(chunks, facts))
+        """Returns when the chunks of one lane and their facts are on disk, all of them or, by SpoolUnavailable (what is
+        free is kept for URGENT) and sqlite3.OperationalError, none."""
+        await self._in_thread(lambda: self._commit(chunks, facts))
+
+    def _commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
+        lane = chunks[0].lane
+        if lane is not Lane.URGENT and not self._room.takes(sum(chunk.size for chunk in chunks)):
+            raise SpoolUnavailable(f"the last {self._config.reserve_mib} MiB of the disk are kept for alerts")
+        self._lanes[lane].commit(chunks, facts)
 
     def settle(self, lane: Lane, epoch: bytes, first_seq: int, last_seq: int) -> None:
         """Settles a receipted run that this box has sent, without waiting for the disk's thread."""
@@ -164,28 +174,44 @@ class Spool:
 
         await self._in_thread(work)
 
-    async def doomed(self, now_us: int) -> Doomed:
-        """Writes receipts down and says what has to go to keep the budgets: name its losses by Gaps, then `unlink`."""
-        return await self._in_thread(lambda: self._doomed(now_us))
+    async def doomed(self, now_us: int, *, may_lose: bool) -> Doomed:
+        """Writes receipts down and says what has to go to keep the budgets: name its losses by Gaps, then `unlink`.
 
-    def _doomed(self, now_us: int) -> Doomed:
+        Without `may_lose` only what loses nothing: unlink that first, since there may be no room for a Gap before.
+        """
+        return await self._in_thread(lambda: self._doomed(now_us, may_lose=may_lose))
+
+    def _doomed(self, now_us: int, *, may_lose: bool) -> Doomed:
         segments: list[tuple[Lane, list[Segment]]] = []
-        stat = os.statvfs(self._folder)
-        short = max(0, self._config.reserve_mib * _MIB - stat.f_bavail * stat.f_frsize)
+        short = self._room.short_bytes()
         # BULK gives way first, ROUTINE next, URGENT never.
         for lane in (Lane.BULK, Lane.ROUTINE, Lane.URGENT):
-            spool = self._lanes[lane]
-            spool.flush_receipts()
-            give_up_h = self._config.give_up_routine_h if lane is Lane.ROUTINE else None
-            going = spool.doomed(
-                budget_bytes=max(0, min(self._config.budget_bytes(lane), spool.bytes() - short)),
-                keep_after_us=now_us - self._config.keep_receipted_h * _HOUR_US,
-                give_up_before_us=now_us - give_up_h * _HOUR_US if give_up_h else 0,
-            )
+            self._lanes[lane].flush_receipts()
+            if short and lane is not Lane.URGENT:
+                self._end_newest(lane, short, may_lose=may_lose)
+            going = self._going(lane, now_us, short, may_lose=may_lose)
             segments.append((lane, going))
             short = max(0, short - sum(segment.bytes for segment in going))
         return Doomed(
             segments, [lost for _lane, going in segments for segment in going for lost in segment.lost_runs()]
+        )
+
+    def _end_newest(self, lane: Lane, short: int, *, may_lose: bool) -> None:
+        """Ends the segment being written if it can go without loss, or has to since new readings wait for its room:
+        seeing the patient as he is now comes before what he was."""
+        spool = self._lanes[lane]
+        has_to = may_lose and self._room.is_spent() and short > spool.closed_bytes()
+        if has_to or not spool.newest_is_pending():
+            spool.end_newest(_LEAST_ENDED_BYTES)
+
+    def _going(self, lane: Lane, now_us: int, short: int, *, may_lose: bool) -> list[Segment]:
+        spool = self._lanes[lane]
+        give_up_h = self._config.give_up_routine_h if lane is Lane.ROUTINE else None
+        return spool.doomed(
+            budget_bytes=max(0, min(self._config.budget_bytes(lane), spool.bytes() - short)),
+            keep_after_us=now_us - self._config.keep_receipted_h * _HOUR_US,
+            give_up_before_us=now_us - give_up_h * _HOUR_US if give_up_h else 0,
+            may_lose=may_lose,
         )
 
     async def unlink(self, doomed: Doomed) -> None:

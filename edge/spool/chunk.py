@@ -10,6 +10,9 @@ from wire.messages import Lane
 
 # A chunk must fit one frame (wire.messages.MAX_FRAME_BYTES) with its anchor and envelope.
 MAX_CHUNK_BYTES = 192 * 1024
+# What gathers is cut into chunks of at most this size, unless one record is larger: on the slowest link served (2 KB/s,
+# edge/window.py) an alert waits 16 s behind one, and its PUBACK comes well before the keepalive gives the link up.
+USUAL_CHUNK_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)

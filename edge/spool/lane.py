@@ -66,7 +66,13 @@ class LaneSpool:
 
     def _new_segment(self) -> Segment:
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdigit()]
-        return Segment(self._folder / f"{max(numbers, default=0) + 1:010d}.sqlite", self.lane, self._cipher)
+        path = self._folder / f"{max(numbers, default=0) + 1:010d}.sqlite"
+        try:
+            return Segment(path, self.lane, self._cipher)
+        except sqlite3.OperationalError:
+            for file in files_of(path):  # on a full disk every retry would leave an empty one
+                file.unlink(missing_ok=True)
+            raise
 
     def knows_transfer(self, key: bytes) -> bool:
         """Whether a device transfer with this key is already on disk."""
@@ -158,15 +164,32 @@ class LaneSpool:
         """What the lane takes on disk."""
         return sum(segment.bytes for segment in self._segments)
 
+    def closed_bytes(self) -> int:
+        """What the segments take that are no longer written to."""
+        return self.bytes() - self._segments[-1].bytes
+
+    def newest_is_pending(self) -> bool:
+        """Whether the segment being written holds records that wait for their receipt."""
+        return bool(self._segments[-1].pending)
+
+    def end_newest(self, least_bytes: int) -> None:
+        """Begins another segment, so that the one being written can go; not for less than this, nor if the disk has
+        no room for a fresh one."""
+        if self._segments[-1].bytes >= least_bytes:
+            with suppress(sqlite3.OperationalError):
+                self._roll()
+
     def reoffer(self) -> None:
         """Makes every record still held pending again."""
         for segment in self._segments:
             segment.reoffer()
 
-    def doomed(self, *, budget_bytes: int, keep_after_us: int, give_up_before_us: int) -> list[Segment]:
+    def doomed(
+        self, *, budget_bytes: int, keep_after_us: int, give_up_before_us: int, may_lose: bool = True
+    ) -> list[Segment]:
         """Whole segments that have to go, the one being written never: receipted ones past their keeping, unreceipted
         ones past their age, and, over budget, receipted before unreceipted, oldest first."""
-        closed = list(self._segments)[:-1]
+        closed = [segment for segment in list(self._segments)[:-1] if may_lose or not segment.pending]
         gone = [
             segment
             for segment in closed
@@ -183,10 +206,11 @@ class LaneSpool:
         return [segment for segment in gone if not (self.lane is Lane.URGENT and segment.pending)]
 
     def unlink(self, doomed: list[Segment]) -> None:
-        """Removes segments from the disk."""
+        """Removes segments from the disk; one set aside since it was doomed stays where it was put."""
         for segment in doomed:
-            segment.unlink()
-            self._segments.remove(segment)
+            if segment in self._segments:
+                segment.unlink()
+                self._segments.remove(segment)
 
     def close(self) -> None:
         """Writes receipts down and closes every file."""

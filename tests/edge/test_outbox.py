@@ -116,6 +116,16 @@ async def test_body_larger_than_a_batch_is_refused_by_name(tmp_path: Path, clock
             await outbox.append(SOURCE, [WaveformBlock("ecg", b"x" * 300_000)])
 
 
+async def test_what_gathers_is_cut_so_that_an_alert_never_waits_long_behind_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with running(tmp_path, clock) as (outbox, _spool, committed):
+        sizes = [5_000] * 20 + [40_000] + [5_000]
+        await outbox.append(SOURCE, [WaveformBlock("ecg", b"\x01" * size) for size in sizes])
+    assert [len(one.records) for one in committed] == [6, 6, 6, 2, 1, 1]
+    assert max(one.size for one in committed if len(one.records) > 1) <= 32 * 1024
+
+
 class FullDisk(Spool):
     """A spool whose disk is full until told otherwise."""
 

@@ -19,21 +19,22 @@ def amplification(slow_us: int) -> float:
     answers: list[tuple[int, int]] = []
     sent = 0
 
-    def leave(seq: int, now_us: int) -> None:
+    def leave(batch: Sent, now_us: int) -> None:
         nonlocal sent
         sent += 1
-        heapq.heappush(answers, (now_us + (slow_us if now_us >= _SLOW_FROM_US else 20_000), seq))
+        window.carried(batch)  # the broker is as fast as ever
+        heapq.heappush(answers, (now_us + (slow_us if now_us >= _SLOW_FROM_US else 20_000), batch.first_seq))
 
     for now_us in range(0, _FOR_US, 10_000):
         while answers and answers[0][0] <= now_us:
             _at_us, seq = heapq.heappop(answers)
             window.receipted(b"e", seq, seq, now_us)
         while late := window.overdue(now_us):
-            leave(late.first_seq, now_us)
+            leave(late, now_us)
         if now_us % _EVERY_US == 0:
             seq = now_us // _EVERY_US
-            window.opened(Sent(b"e", seq, seq, bytes(2000), now_us))
-            leave(seq, now_us)
+            window.opened(batch := Sent(b"e", seq, seq, bytes(2000), now_us))
+            leave(batch, now_us)
     return sent / (_FOR_US // _EVERY_US)
 
 

@@ -218,6 +218,29 @@ def test_broken_payload_is_set_aside_when_it_is_read(tmp_path: Path, clock: Fake
     assert spool.pending_records() == len(offered) + 1
 
 
+def test_a_segment_set_aside_while_its_gap_was_written_stays_aside(tmp_path: Path, clock: FakeClock) -> None:
+    spool = open_lane(tmp_path)
+    for seq in range(8):
+        spool.commit([chunk(b"e" * 16, seq, 1, clock, size=20_000)], Facts())
+    going = spool.doomed(budget_bytes=0, keep_after_us=0, give_up_before_us=0)
+    going[0]._db.execute("UPDATE chunk SET records = x'c1'")
+    spool.backlog({}, 1 << 30)
+    spool.unlink(going)
+    assert [path.exists() for path in spool.corrupt] == [True]
+    assert len(list(tmp_path.glob("*.sqlite"))) == 1
+
+
+def test_what_loses_nothing_is_told_apart(tmp_path: Path, clock: FakeClock) -> None:
+    spool = open_lane(tmp_path)
+    for seq in range(12):
+        spool.commit([chunk(b"e" * 16, seq, 1, clock, size=20_000)], Facts())
+    spool.receipted(b"e" * 16, 0, 4)
+    harmless = spool.doomed(budget_bytes=0, keep_after_us=0, give_up_before_us=0, may_lose=False)
+    assert harmless
+    assert [segment.lost_runs() for segment in harmless] == [[]] * len(harmless)
+    assert len(spool.doomed(budget_bytes=0, keep_after_us=0, give_up_before_us=0)) > len(harmless)
+
+
 def test_nothing_is_written_to_a_sealed_segment_after_the_newest_was_set_aside(
     tmp_path: Path, clock: FakeClock
 ) -> None:

@@ -93,6 +93,37 @@ def test_forgetting_the_link_frees_everything() -> None:
     assert window.next_expiry_us() is None
 
 
+def test_an_alert_lost_on_a_new_link_waits_as_long_as_was_measured_not_as_the_old_link_was_silent() -> None:
+    window = Window(1000)
+    window.round_trip.measured(400_000)
+    measured_us = window.round_trip.timeout_us
+    for minute in range(10):
+        window.round_trip.expired(minute * 60_000_000)
+    assert window.round_trip.timeout_us == 60_000_000
+    window.forget()
+    window.opened(sent(0, 9, 600_000_000))
+    assert window.next_expiry_us() == 600_000_000 + measured_us < 602_000_000
+    assert window.overdue(600_000_000 + measured_us) is not None
+    assert window.round_trip.timeout_us == 2 * measured_us, "on the new link it doubles from the start"
+
+
+def test_no_second_copy_leaves_while_a_slow_link_may_still_carry_the_first() -> None:
+    window = Window(1_000_000)
+    large, behind = sent(0, 9, 0, size=100_000), sent(10, 19, 0, size=100)
+    window.opened(large)
+    window.opened(behind)
+    assert window.overdue(49_000_000) is None
+    window.carried(large)
+    assert window.overdue(49_000_000) is large, "the broker had it for longer than a receipt takes"
+    window.carried(large)
+    window.opened(later := sent(20, 29, 60_000_000))
+    assert later.way_us == 100_000, "only its own bytes and those behind the large one are under way"
+    window.receipted(EPOCH, 0, 29, 61_000_000)
+    window.carried(large)
+    window.opened(last := sent(30, 39, 62_000_000))
+    assert last.way_us == 50_000
+
+
 def test_a_retry_does_not_renew_how_long_a_batch_waits() -> None:
     window = Window(1000)
     assert window.waiting_since_us() is None

@@ -1,4 +1,4 @@
-"""The last release's boxes against today's cloud, one upgraded where it stands: half a minute of processes."""
+"""The last release's boxes against today's cloud, one upgraded where it stands: a minute of processes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 # rebuilt, no commands. What landed between it and that work left the box's promises and formats as they were.
 YESTERDAY = "c3de8180bd1f43d92d3277a56868abd52fdc568c"
 AMBULANCE, HOME = "amb-07", "home-01"
-# The patient's oxygen is low from the start and must stay so for 10 s, counted anew after the kill; then the upgrade.
-FOR_S = 19
+# The patient's oxygen is low from the start and must stay so for 10 s, counted anew after the kill at 1.5 s; then 2 s
+# held. A busy machine may take 15 s longer over both boxes' starts and the alarm's way: 19 s in all left it 2.5 s.
+FOR_S = 30
 # What the box accepts meanwhile has nowhere to go: several batches that never left it.
 HELD_S = 2.0
 
 # What a box of the older tree is started with: that tree in place of the working folder, which `-c` puts first, and
-# before the finder of an editable install, which comes last. It says itself which code it is.
+# before the finder of an editable install, which comes last. It says itself which code it is. Of the settings that the
+# stage writes it did not know one yet; a site that upgrades has none of those either.
 _RUN = """
-import sys
+import pathlib, sys
 sys.path[0] = {tree!r}
+settings = pathlib.Path(sys.argv[-1])
+known = [line for line in settings.read_text().splitlines() if not line.startswith("backoff_first_s")]
+settings.write_text("\\n".join(known))
 import edge.agent, vitalwire.__main__, wire.messages
 print("code of", edge.agent.__file__, wire.messages.__file__, flush=True)
 sys.exit(vitalwire.__main__.main())

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from cloud.store.database import Database
+from edge import config
 from tests.conftest import ROOT
 from vitalwire.__main__ import main
 from vitalwire.stage import free_port
+from wire.readings import Origin
 
 # The first command of a run imports the whole house, wfdb and pandas included.
 pytestmark = pytest.mark.timeout(60)
@@ -44,7 +46,22 @@ def test_shipped_configurations_are_valid(name: str, capsys: pytest.CaptureFixtu
     assert "valid" in capsys.readouterr().out
 
 
+def strap(adapter: str, origin: str = "") -> str:
+    """A box with one strap over this radio."""
+    link = f'link = {{ name = "strap", adapter = "{adapter}" }}'
+    said = f'origin = "{origin}"\n' if origin else ""
+    return f'gateway = "a"\n[[device]]\nid = "s"\ndriver = "ble.heart_rate"\n{said}{link}'
+
+
 WRONG = [
+    (
+        strap("bumble:tcp-client:127.0.0.1:9"),
+        ["device[0].origin: must be written", "tcp-client", "allowed: test, demo"],
+    ),
+    (strap("bumble:tcp-client:127.0.0.1:9", "real"), ["device[0].origin: 'real' cannot be", "allowed: test, demo"]),
+    (strap("bumble:android-netsim", "real"), ["device[0].origin", "allowed: test, demo"]),
+    (strap("bumble:usb:0"), ["device[0].origin: must be written", "allowed: real, test, demo"]),
+    (strap("bluez", "patient"), ["origin 'patient'", "real, test, demo"]),
     ('gateway = "a"\ngatewai = "b"', ["gatewai", "allowed here"]),
     ('gateway = "A B"', ["a-z, 0-9"]),
     ('gateway = "a"\n[spool]\nsegment_mib = "32"', ["spool.segment_mib", "int"]),
@@ -80,6 +97,19 @@ def test_wrong_configuration_is_one_sentence_and_exit_2(
     assert message.count("\n") == 1
     for words in [*said, "wrong.toml" if "nowhere.toml" not in said else "nowhere.toml"]:
         assert words in message
+
+
+@pytest.mark.parametrize(
+    ("adapter", "origin", "marked"),
+    [
+        ("bluez:hci1", "", Origin.REAL),
+        ("bumble:usb:0", "real", Origin.REAL),
+        ("bumble:hci-socket:0", "test", Origin.TEST),
+        ("bumble:tcp-client:127.0.0.1:9", "demo", Origin.DEMO),
+    ],
+)
+def test_a_device_is_marked_as_its_radio_allows(adapter: str, origin: str, marked: Origin) -> None:
+    assert config.read_as(strap(adapter, origin), where="edge.toml").devices[0].origin is marked
 
 
 def test_port_in_use_is_named_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
