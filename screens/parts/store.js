@@ -137,10 +137,10 @@ export class Store {
     if (patient) insertPoint(patient, metric, [time_us, value, quality, reason]);
   }
 
+  /** Steps are told in the order of the log, whatever their times: a clock may be set back. */
   #alert(patient, alert) {
-    if (!patient) return;
-    const known = patient.alerts.get(alert.alert_id);
-    if (!known || known.time_us <= alert.time_us) patient.alerts.set(alert.alert_id, alert);
+    if (patient?.alerts.get(alert.alert_id)?.phase === "cleared") return;
+    patient?.alerts.set(alert.alert_id, alert);
   }
 
   #event(patient, { kind, time_us, detail, leads }) {

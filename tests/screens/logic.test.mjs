@@ -250,6 +250,20 @@ test("late numerics fill the past and never become the newest", () => {
   assert.deepEqual(patient.numerics.get("heart_rate").map(([, value]) => value), [70, 80]);
 });
 
+const HOUR_US = 3600e6;
+
+test("an alert takes the step told last, also by a clock that was set back", () => {
+  const { store, patient } = storeWithPatient();
+  const alert = { alert_id: "a", condition: "spo2_low", onset_us: START_US + HOUR_US };
+  const say = (step) => store.apply({ type: "alert", session_id: "s1", alert: { ...alert, ...step } }, 1);
+  say({ phase: "raised", priority: 2, time_us: START_US + HOUR_US });
+  say({ phase: "escalated", priority: 3, time_us: START_US });
+  assert.deepEqual([patient.alerts.get("a").phase, patient.alerts.get("a").priority], ["escalated", 3]);
+  say({ phase: "cleared", priority: 3, time_us: START_US + 1 });
+  say({ phase: "escalated", priority: 3, time_us: START_US + HOUR_US });
+  assert.equal(patient.alerts.get("a").phase, "cleared");
+});
+
 test("an alert that was cleared is not raised again by an older message", () => {
   const { store, patient } = storeWithPatient();
   const alert = { alert_id: "a", condition: "spo2_low", priority: 2, onset_us: START_US };
