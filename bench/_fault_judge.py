@@ -1,5 +1,5 @@
 """What the fault laboratory believes instead of counters: ledgers and truth against the store, copies of what was
-corrupted against the gaps, marks of poison against what the cloud kept aside.
+corrupted against the gaps, marks of poison against what the cloud kept aside, measurements against alarms.
 """
 
 from __future__ import annotations
@@ -8,26 +8,42 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from bench._fault_alarms import Span, Step, judge_alarms
 from bench._fault_parts import Poison
 from bench._fault_stage import FaultStage
+from clinical.alarm_limits import AlarmLimits
 from cloud.store import account
 from cloud.store.database import Database
+from cloud.store.reader import entries_after
 from edge.spool.cipher import Cipher
 from edge.spool.lane import LaneSpool
 from firmware_sim.truth import Truth
 from vitalwire.judge import RunKey, Verdict, judge, missing_records
 from vitalwire.stage import MONITOR_ID
+from wire.clock import SystemClock
+from wire.configuration import load
 from wire.messages import DecodeError, Lane, decode_body, decode_record
-from wire.readings import Body, GapReason
+from wire.readings import Alert, AlertKind, Body, GapReason
 from wire.runs import RunSet
 
 _POLL_S = 0.5
 # The backlog of a copied segment in one piece.
 _ANY_BYTES = 1 << 40
+_ALL_ENTRIES = 1 << 40
+
+
+@dataclass
+class FaultVerdict(Verdict):
+    """`alarms_missing` count as lost as well, `alarms_doubled` as duplicates; `due`: raises and clears looked for."""
+
+    alarms_due: int = 0
+    alarms_missing: int = 0
+    alarms_doubled: int = 0
 
 
 class _Given(NamedTuple):
@@ -112,8 +128,8 @@ async def wait_until_drained(stage: FaultStage, accepted: Mapping[RunKey, RunSet
     return True
 
 
-def verdict(stage: FaultStage, accepted: Mapping[RunKey, RunSet]) -> Verdict:
-    """The judgement over everything accepted and sent, poison included."""
+def verdict(stage: FaultStage, accepted: Mapping[RunKey, RunSet]) -> FaultVerdict:
+    """The judgement over everything accepted and sent, poison and alarms included."""
     database = Database(stage.store_file)
     try:
         losses = named_losses(stage, database)
@@ -121,12 +137,44 @@ def verdict(stage: FaultStage, accepted: Mapping[RunKey, RunSet]) -> Verdict:
         for loss in losses:
             given_up.setdefault(loss.box, []).extend(loss.bodies)
         truths = {gateway: Truth.read(stage.truth / twin) for twin, gateway in stage.monitors.items()}
-        found = judge(database, without(accepted, losses), truths, MONITOR_ID, given_up)
+        found = FaultVerdict(**vars(judge(database, without(accepted, losses), truths, MONITOR_ID, given_up)))
         found.lost += found.blame("poison records not kept", _not_kept(database, stage.poisons))
         found.lost += found.blame("corrupted segments set aside without a Gap", _unnamed(stage, database))
+        for gateway, truth in truths.items():
+            _judge_alarms(found, stage, database, gateway, truth)
         return found
     finally:
         database.close()
+
+
+def _judge_alarms(found: FaultVerdict, stage: FaultStage, database: Database, gateway: str, truth: Truth) -> None:
+    """A box whose URGENT segment was corrupted is not judged: its alarms' memory may have lain there."""
+    if any(copy.name.endswith(f".{gateway}.{Lane.URGENT.value}") for copy in stage.corrupted):
+        return
+    disturbed = [Span(from_us, to_us) for box, from_us, to_us in stage.disturbed if box == gateway]
+    limits = load(stage.alarm_limits, AlarmLimits)
+    alarms = judge_alarms(limits, truth, _limit_steps(database, gateway), disturbed)
+    found.alarms_due += alarms.due
+    for what in alarms.missing:
+        found.alarms_missing += found.blame(f"{gateway}: alarm {what}", 1)
+    for what in alarms.doubled:
+        found.alarms_doubled += found.blame(f"{gateway}: alarm {what}", 1)
+    found.lost += len(alarms.missing)
+    found.duplicates += len(alarms.doubled)
+
+
+def _limit_steps(database: Database, gateway: str) -> list[Step]:
+    """Of the box's monitor, at true times: every box runs on this machine's monotonic clock."""
+    clock = SystemClock()
+    ahead_us = clock.now_us() - clock.monotonic_us()
+    steps = []
+    for entry in database.read_now(lambda connection: entries_after(connection, 0, _ALL_ENTRIES)):
+        if entry.kind == "alert" and (entry.gateway, entry.device_id) == (gateway, MONITOR_ID):
+            alert = decode_body(entry.body)
+            assert isinstance(alert, Alert)
+            if alert.kind is AlertKind.PHYSIOLOGICAL:
+                steps.append(Step(alert.alert_id, alert.condition, alert.phase, entry.mono_us + ahead_us))
+    return steps
 
 
 def _not_kept(database: Database, poisons: list[Poison]) -> int:

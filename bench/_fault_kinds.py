@@ -263,6 +263,11 @@ KINDS: Mapping[str, Kind] = {
 EXCLUSIVE = frozenset({"slow_ingest", "cloud_restored"})
 
 
+def disturbs(kind: str) -> bool:
+    """Whether the fault is the box's own, so that it may have to watch its patient anew."""
+    return "box" in KINDS[kind].needs and kind not in EXCLUSIVE
+
+
 class Fault(NamedTuple):
     """One entry of a schedule."""
 

@@ -12,17 +12,20 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+import configs
 from bench._bad_net import FAIR, BadNet, Traffic, listening
+from bench._fault_alarms import RECOVERY_US
 from bench._fault_parts import SLOW_INGEST, BentClock, Poison, clock_file, poison_file
 from vitalwire.stage import DEMO_MARK, Part, Stage, free_port, write_toml
+from wire.clock import SystemClock
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +38,13 @@ class FaultStage(Stage):
     """As the demo's, with what faults need at hand. `mutant` as there; parts not in it get a hand inside."""
 
     def __init__(
-        self, folder: Path, scene: str, *, seed: int, mutant: Mapping[str, Sequence[str]] = MappingProxyType({})
+        self,
+        folder: Path,
+        scene: str,
+        *,
+        seed: int,
+        mutant: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        alarm_limits: Path = configs.ROOT / "alarm_limits.toml",
     ) -> None:
         from firmware_sim.scene import load_scene
 
@@ -51,12 +60,15 @@ class FaultStage(Stage):
         self.corrupted: list[Path] = []  # folders with copies of spool segments as they were before
         self.clones: list[str] = []
         self.slow_traffic = Traffic()  # while ingest was slow
+        self.disturbed: list[tuple[str, int, int]] = []  # a box, and from when to when it may have been blind, true µs
+        self.alarm_limits = alarm_limits
         self._seed = seed
+        self._clock = SystemClock()
 
     def box_settings(self, gateway: str) -> Mapping[str, Mapping[str, object]]:
         """Segments small enough to be closed in a short run; the judge's ledger not on the disk that is filled."""
         return {
-            "": {"ledger_file": str(self.ledger(gateway))},
+            "": {"ledger_file": str(self.ledger(gateway)), "alarm_limits_file": str(self.alarm_limits)},
             "uplink": {"endpoints": [f"mqtt://127.0.0.1:{self.nets[gateway].port}"]},
             "spool": {"segment_mib": 1, "reserve_mib": 0},
         }
@@ -91,6 +103,15 @@ class FaultStage(Stage):
             return False
         held.callback(subprocess.run, ["umount", "--lazy", str(folder)], timeout=_MOUNT_S, check=False)
         return True
+
+    @contextmanager
+    def disturbing(self, box: str) -> Iterator[None]:
+        """While something happens to the box itself, and until it has recovered."""
+        from_us = self._clock.now_us()
+        try:
+            yield
+        finally:
+            self.disturbed.append((box, from_us, self._clock.now_us() + RECOVERY_US))
 
     def signal_box(self, box: str, number: signal.Signals) -> None:
         """Sends a signal to a box; one that is just down gets none."""

@@ -1,8 +1,8 @@
 """Everything that can go wrong between sensor and record, by a random schedule, on the demo's real parts.
 
 After `--minutes` all is well again, the boxes drain, and their ledgers and the simulated devices' truth are judged
-against the store. The same seed plays the same kinds at the same instants with the same parameters; a fault that needs
-what another one holds waits for it.
+against the store, and the alarms stored against those that the measurements called for. The same seed plays the same
+kinds at the same instants with the same parameters; a fault that needs what another one holds waits for it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from bench._fault_judge import verdict, wait_until_drained
-from bench._fault_kinds import KINDS, Fault, NotInjected, claims, schedule
+from bench._fault_kinds import KINDS, Fault, NotInjected, claims, disturbs, schedule
 from bench._fault_stage import FaultStage
 from vitalwire.judge import RunKey, accepted_runs
 from vitalwire.stage import Part, on_stage
@@ -100,6 +100,9 @@ async def play(
         "lost": found.lost,
         "duplicates": found.duplicates,
         "altered": found.altered,
+        "alarms_due": found.alarms_due,
+        "alarms_missing": found.alarms_missing,
+        "alarms_doubled": found.alarms_doubled,
         "accepted": found.records_spooled,
         "stored": found.records_stored,
         "truth_samples": found.truth_samples,
@@ -131,7 +134,9 @@ async def _inject(stage: FaultStage, faults: Sequence[Fault], injected: Counter[
                 await taken.enter_async_context(held[claim])
             print(fault, file=sys.stderr, flush=True)
             try:
-                await KINDS[fault.kind].act(stage, fault.given)
+                box = fault.given.box
+                with stage.disturbing(box) if disturbs(fault.kind) else nullcontext():
+                    await KINDS[fault.kind].act(stage, fault.given)
                 injected[fault.kind] += 1
             except NotInjected as reason:
                 print(f"{fault.kind}: {reason}", file=sys.stderr)

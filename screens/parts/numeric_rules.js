@@ -8,6 +8,9 @@ const EPISODIC_LIMIT_MS = 30 * 60_000;
 const STANDING_LIMIT_MS = 24 * 3_600_000;
 // Pressures of one cuff reading carry one time; what lies further apart belongs to different readings.
 const SAME_READING_US = 60e6;
+// What lies further in the future of the server's clock has its time from a wrong one: network delay and drift are far
+// below. The server's own limit (cloud/window.py).
+const AHEAD_LIMIT_US = 60e6;
 const INVALID = 2;
 
 const STANDING = /^(weight|height|bmi|body_fat)/;
@@ -20,13 +23,16 @@ export function ageLimitMs(metric, vocabulary) {
   return metric.startsWith("temperature") ? TEMPERATURE_LIMIT_MS : CONTINUOUS_LIMIT_MS;
 }
 
-/** state: absent | invalid | old | questionable | current; value only when it may be shown. */
+export const isAhead = (timeUs, nowUs) => timeUs - nowUs > AHEAD_LIMIT_US;
+
+/** state: absent | invalid | wrong_clock | old | questionable | current; value only when it may be shown. */
 export function reading(points, metric, nowUs, vocabulary) {
   const last = points?.[points.length - 1];
   if (!last) return { state: "absent", value: null, timeUs: null, reason: "" };
   const [timeUs, value, quality, reason] = last;
   const base = { timeUs, reason: reason ?? "" };
   if (quality === INVALID) return { ...base, state: "invalid", value: null };
+  if (isAhead(timeUs, nowUs)) return { ...base, state: "wrong_clock", value };
   if ((nowUs - timeUs) / 1000 > ageLimitMs(metric, vocabulary)) return { ...base, state: "old", value };
   return { ...base, state: quality === 0 ? "current" : "questionable", value };
 }

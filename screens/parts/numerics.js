@@ -1,7 +1,7 @@
 // The numbers of one patient: big value, unit, age, trend; what is old or missing looks it.
 import { alarmedMetrics, metricTitle, unitText, valueText } from "./alarm_words.js";
 import { el, setAttribute, setText } from "./dom.js";
-import { isEpisodic, pressureReading, reading, tilesFor } from "./numeric_rules.js";
+import { isAhead, isEpisodic, pressureReading, reading, tilesFor } from "./numeric_rules.js";
 import { t } from "./strings.js";
 import { ageText, clockText } from "./time_text.js";
 import { paintTrend } from "./trend.js";
@@ -110,13 +110,13 @@ function shortTitle(key, title) {
 
 function ageLine({ state, timeUs }, episodic, nowUs) {
   if (state === "absent") return t("absent");
-  const ago = t("ago", { age: ageText((nowUs - timeUs) / 1000) });
+  const ahead = isAhead(timeUs, nowUs);
+  const ago = t(ahead ? "clock_ahead" : "ago", { age: ageText(Math.abs(nowUs - timeUs) / 1000) });
   return episodic ? `${clockText(timeUs)} · ${ago}` : ago;
 }
 
 function tagLine({ state, reason }) {
-  if (state === "old" || state === "invalid" || state === "questionable") {
-    return reason && state !== "old" ? `${t(state)} (${reason})` : t(state);
-  }
+  if (state === "old" || state === "wrong_clock") return t(state);
+  if (state === "invalid" || state === "questionable") return reason ? `${t(state)} (${reason})` : t(state);
   return "";
 }

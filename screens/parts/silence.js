@@ -3,7 +3,7 @@
 // IEC 60601-2-27 speaks of seconds; a trace that stands still this long must say so.
 export const NO_DATA_MS = 3000;
 // Numbers alone (no waveform) come more slowly than samples.
-const NUMERICS_SILENCE_US = 15e6;
+const NUMERICS_SILENCE_MS = 15_000;
 
 export const isEnded = (patient) => Boolean(patient.session.closed_us);
 
@@ -18,11 +18,10 @@ export function streamSilence(store, patient, stream, link, nowMs) {
 /** The same for a patient without any waveform. */
 export function numericsSilence(store, patient, link, nowMs) {
   if (isEnded(patient)) return null;
-  const nowUs = store.serverUs(nowMs);
-  const sinceUs = patient.newestNumericUs || patient.session.opened_us;
-  const limitUs = patient.newestNumericUs ? NUMERICS_SILENCE_US : NO_DATA_MS * 1000;
-  const reason = whyNotCurrent(store, patient, link) ?? (nowUs - sinceUs > limitUs ? "silent" : null);
-  return reason && { reason, sinceUs };
+  const quietMs = nowMs - patient.numericMs;
+  const limitMs = patient.numerics.size ? NUMERICS_SILENCE_MS : NO_DATA_MS;
+  const reason = whyNotCurrent(store, patient, link) ?? (quietMs > limitMs ? "silent" : null);
+  return reason && { reason, sinceUs: store.serverUs(nowMs) - quietMs * 1000 };
 }
 
 export function patientSilence(store, patient, link, nowMs) {
@@ -40,7 +39,7 @@ export function newestAgeMs(store, patient, nowMs) {
   const nowUs = store.serverUs(nowMs);
   const clockTrusted = store.gatewayOf(patient)?.clock_synchronised !== false;
   const ages = [];
-  if (patient.newestNumericUs) ages.push((nowUs - patient.newestNumericUs) / 1000);
+  if (patient.numerics.size) ages.push(nowMs - patient.numericMs);
   for (const { ring, freshMs } of patient.streams.values()) {
     ages.push(Math.max(nowMs - freshMs, clockTrusted ? (nowUs - ring.endUs) / 1000 : 0));
   }

@@ -1,4 +1,5 @@
 // What the server said, merged: sessions, numerics, alerts, events, gateways and sample streams. No DOM, no socket.
+import { isAhead } from "./numeric_rules.js";
 import { Playout } from "./playout.js";
 import { SampleRing } from "./sample_ring.js";
 
@@ -41,10 +42,10 @@ export class Store {
         this.#snapshot(message, nowMs);
         break;
       case "session":
-        this.#patient(message.session).session = message.session;
+        this.#patient(message.session, nowMs).session = message.session;
         break;
       case "numeric":
-        this.#numeric(message);
+        this.#numeric(message, nowMs);
         break;
       case "event":
         this.#event(this.patients.get(message.session_id), message);
@@ -107,10 +108,10 @@ export class Store {
     else this.serverOffsetUs = Math.max(offset, this.serverOffsetUs - 1000);
   }
 
-  #patient(session) {
+  #patient(session, nowMs) {
     let patient = this.patients.get(session.session_id);
     if (!patient) {
-      patient = newPatient(session);
+      patient = newPatient(session, this.#cameMs(session.opened_us, nowMs));
       this.patients.set(session.session_id, patient);
     }
     patient.confirmed = true;
@@ -118,13 +119,11 @@ export class Store {
   }
 
   #snapshot(message, nowMs) {
-    const patient = this.#patient(message.session);
+    const patient = this.#patient(message.session, nowMs);
     patient.session = message.session;
     patient.snapshotMs = nowMs;
     if (message.gateway) this.gateways.set(message.gateway.gateway_id, message.gateway);
-    for (const [metric, points] of Object.entries(message.numerics ?? {})) {
-      for (const point of points) insertPoint(patient, metric, point);
-    }
+    this.#replaceNumerics(patient, message.numerics ?? {}, nowMs);
     patient.alerts.clear();
     for (const alert of message.alerts ?? []) this.#alert(patient, alert);
     patient.events.length = 0;
@@ -132,15 +131,45 @@ export class Store {
     for (const event of message.events ?? []) this.#event(patient, event);
   }
 
-  #numeric({ session_id, metric, time_us, value, quality, reason }) {
-    const patient = this.patients.get(session_id);
-    if (patient) insertPoint(patient, metric, [time_us, value, quality, reason]);
+  /** What a snapshot leaves out of a metric is gone, such as the future of a clock since set back. A metric of which it
+   * has nothing was measured before its 30 minutes: what is known of it stands. */
+  #replaceNumerics(patient, numerics, nowMs) {
+    const nowUs = this.serverUs(nowMs);
+    const before = patient.numerics;
+    patient.numerics = new Map();
+    for (const [metric, points] of before) {
+      const kept = points.filter(([timeUs]) => !isAhead(timeUs, nowUs));
+      if (kept.length && !numerics[metric]?.length) patient.numerics.set(metric, kept);
+    }
+    for (const [metric, points] of Object.entries(numerics)) {
+      const isKnown = new Set(before.get(metric)?.map(([timeUs]) => timeUs));
+      for (const point of points) {
+        insertPoint(patient, metric, point);
+        if (!isKnown.has(point[0])) this.#heard(patient, point[0], nowMs);
+      }
+    }
   }
 
-  #alert(patient, alert) {
+  #numeric({ session_id, metric, time_us, value, quality, reason }, nowMs) {
+    const patient = this.patients.get(session_id);
     if (!patient) return;
-    const known = patient.alerts.get(alert.alert_id);
-    if (!known || known.time_us <= alert.time_us) patient.alerts.set(alert.alert_id, alert);
+    insertPoint(patient, metric, [time_us, value, quality, reason]);
+    this.#heard(patient, time_us, nowMs);
+  }
+
+  #heard(patient, timeUs, nowMs) {
+    patient.numericMs = Math.max(patient.numericMs, this.#cameMs(timeUs, nowMs));
+  }
+
+  /** Page clock when something of this time came, or would have come if it is history; of the future: came now. */
+  #cameMs(timeUs, nowMs) {
+    return nowMs - Math.max(0, (this.serverUs(nowMs) - timeUs) / 1000);
+  }
+
+  /** Steps are told in the order of the log, whatever their times: a clock may be set back. */
+  #alert(patient, alert) {
+    if (patient?.alerts.get(alert.alert_id)?.phase === "cleared") return;
+    patient?.alerts.set(alert.alert_id, alert);
   }
 
   #event(patient, { kind, time_us, detail, leads }) {
@@ -164,11 +193,11 @@ export class Store {
   }
 }
 
-function newPatient(session) {
+function newPatient(session, openedMs) {
   return {
     session,
     numerics: new Map(), // metric -> [[time_us, value, quality, reason], …] oldest first
-    newestNumericUs: 0,
+    numericMs: openedMs, // page clock when the newest numeric came, or would have come; until one has, the opening
     alerts: new Map(),
     events: [],
     leadsOff: new Set(),
@@ -197,5 +226,4 @@ function insertPoint(patient, metric, point) {
   while (at > 0 && points[at - 1][0] > point[0]) at -= 1;
   if (at > 0 && points[at - 1][0] === point[0]) points[at - 1] = point;
   else points.splice(at, 0, point);
-  patient.newestNumericUs = Math.max(patient.newestNumericUs, point[0]);
 }

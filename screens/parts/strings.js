@@ -51,6 +51,8 @@ const TABLE = {
   baseline: { en: "baseline {v} mV", zh: "基线 {v} mV" },
   no_waveform: { en: "No waveform received", zh: "未收到波形" },
   old: { en: "OLD", zh: "过期" },
+  wrong_clock: { en: "WRONG CLOCK", zh: "时钟错误" },
+  clock_ahead: { en: "{age} ahead", zh: "超前{age}" },
   ago: { en: "{age} ago", zh: "{age}前" },
   absent: { en: "not measured", zh: "未测" },
   invalid: { en: "invalid", zh: "无效" },

@@ -250,6 +250,72 @@ test("late numerics fill the past and never become the newest", () => {
   assert.deepEqual(patient.numerics.get("heart_rate").map(([, value]) => value), [70, 80]);
 });
 
+const HOUR_US = 3600e6;
+
+test("a value of the future is never current: its clock is wrong", () => {
+  const state = (aheadUs, quality = 0) =>
+    reading([[START_US + aheadUs, 80, quality]], "heart_rate", START_US, VOCABULARY).state;
+  assert.equal(state(59e6), "current");
+  assert.equal(state(61e6), "wrong_clock");
+  assert.equal(state(61e6, 1), "wrong_clock");
+  assert.equal(state(61e6, 2), "invalid");
+  const names = ["nibp_systolic", "nibp_diastolic"];
+  const numerics = new Map(names.map((name) => [name, [[START_US + HOUR_US, 120, 0]]]));
+  assert.equal(pressureReading(numerics, names, START_US, VOCABULARY).state, "wrong_clock");
+});
+
+test("after a clock was set back the next snapshot takes the future away, and silence is told in time", () => {
+  const { store, patient, session, gateway } = storeWithPatient();
+  const numeric = { type: "numeric", session_id: "s1", metric: "heart_rate", quality: 0, reason: "" };
+  store.apply({ ...numeric, time_us: START_US + HOUR_US, value: 80 }, 0);
+  store.apply({ ...numeric, time_us: START_US + 1e6, value: 90 }, 1000);
+  const numerics = { heart_rate: [[START_US + 1e6, 90, 0]] };
+  store.apply({ type: "snapshot", session, numerics, alerts: [], events: [], gateway, dropped: 0 }, 2000);
+  const shown = reading(patient.numerics.get("heart_rate"), "heart_rate", START_US + 2e6, VOCABULARY);
+  assert.deepEqual([shown.state, shown.value], ["current", 90]);
+  assert.equal(patientSilence(store, patient, ALIVE, 15_900), null);
+  const silence = patientSilence(store, patient, ALIVE, 16_100);
+  assert.deepEqual(silence, { reason: "silent", sinceUs: START_US + 1e6 });
+  assert.equal(newestAgeMs(store, patient, 16_100), 15_100);
+});
+
+test("numbers of a box ahead of its time fall silent as any other's, and a snapshot does not wake them", () => {
+  const { store, patient, session, gateway } = storeWithPatient();
+  const numerics = { heart_rate: [[START_US + HOUR_US, 80, 0]] };
+  const snapshot = { type: "snapshot", session, numerics, alerts: [], events: [], gateway, dropped: 0 };
+  store.apply(snapshot, 1000);
+  store.apply(snapshot, 10_000);
+  assert.equal(patientSilence(store, patient, ALIVE, 15_900), null);
+  assert.equal(patientSilence(store, patient, ALIVE, 16_100).reason, "silent");
+});
+
+test("a session opened in the future that brings nothing is silent", () => {
+  const store = new Store();
+  store.apply({ type: "hello", server_us: START_US }, 0);
+  store.apply({ type: "session", session: { session_id: "s1", opened_us: START_US + HOUR_US } }, 0);
+  assert.equal(patientSilence(store, store.patients.get("s1"), ALIVE, 3100).reason, "silent");
+});
+
+test("a snapshot takes away no value that only its 30 minutes leave out", () => {
+  const { store, patient, session, gateway } = storeWithPatient({ weight: [[START_US - HOUR_US, 70, 0]] });
+  const empty = { type: "snapshot", session, alerts: [], events: [], gateway, dropped: 0 };
+  store.apply({ ...empty, numerics: { weight: [] } }, 1);
+  store.apply({ ...empty, numerics: {} }, 2);
+  assert.deepEqual(patient.numerics.get("weight"), [[START_US - HOUR_US, 70, 0]]);
+});
+
+test("an alert takes the step told last, also by a clock that was set back", () => {
+  const { store, patient } = storeWithPatient();
+  const alert = { alert_id: "a", condition: "spo2_low", onset_us: START_US + HOUR_US };
+  const say = (step) => store.apply({ type: "alert", session_id: "s1", alert: { ...alert, ...step } }, 1);
+  say({ phase: "raised", priority: 2, time_us: START_US + HOUR_US });
+  say({ phase: "escalated", priority: 3, time_us: START_US });
+  assert.deepEqual([patient.alerts.get("a").phase, patient.alerts.get("a").priority], ["escalated", 3]);
+  say({ phase: "cleared", priority: 3, time_us: START_US + 1 });
+  say({ phase: "escalated", priority: 3, time_us: START_US + HOUR_US });
+  assert.equal(patient.alerts.get("a").phase, "cleared");
+});
+
 test("an alert that was cleared is not raised again by an older message", () => {
   const { store, patient } = storeWithPatient();
   const alert = { alert_id: "a", condition: "spo2_low", priority: 2, onset_us: START_US };

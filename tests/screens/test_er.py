@@ -273,6 +273,43 @@ def test_missing_and_old_values_are_never_shown_as_current(room: Room) -> None:
     expect(tile("nibp")).to_contain_text("10 min ago")
 
 
+@pytest.mark.parametrize(
+    ("language", "words", "ahead"), [("en", "WRONG CLOCK", "min ahead"), ("zh", "时钟错误", "超前")]
+)
+def test_a_clock_set_back_leaves_no_value_of_the_future_and_hides_no_escalation(
+    room: Room, language: str, words: str, ahead: str
+) -> None:
+    now_us, hour_us = room.patient.clock.now_us(), 3_600_000_000
+    future = {metric: [[now_us + hour_us, value, 0]] for metric, value in (("heart_rate", 80), ("spo2", 97))}
+    nibp = {"nibp_systolic": [[now_us + hour_us, 128, 0]], "nibp_diastolic": [[now_us + hour_us, 82, 0]]}
+    room.patient.numerics = future | nibp
+    raised = alert("spo2_low", 2, time_us=now_us + hour_us, onset_us=now_us + hour_us)
+    room.patient.alerts = [raised]
+    room.open(f"?lang={language}")
+    tile = room.page.locator("[data-testid=numeric][data-metric=heart_rate]")
+    expect(tile).to_have_attribute("data-state", "wrong_clock")
+    expect(tile).to_contain_text(words)
+    expect(tile.locator(".numeric-age")).to_contain_text(ahead)
+    expect(tile.locator(".numeric-value")).to_have_css("color", "rgb(255, 180, 84)")
+    expect(tile.locator(".numeric-tag")).to_have_css("background-color", "rgb(255, 180, 84)")
+    # The clock is set back by an hour: the server gives the future up and says what stands.
+    room.patient.numerics = nibp | {"heart_rate": [[now_us, 131, 0]]}
+    escalated = {**raised, "phase": "escalated", "priority": 3, "time_us": now_us}
+    told: list[dict[str, Any]] = [
+        {"type": "numeric", "session_id": room.patient.session_id, "metric": "heart_rate", "time_us": now_us}
+        | {"value": 131, "quality": 0, "reason": "", "device_id": "monitor"},
+        room.patient.snapshot(),
+        {"type": "alert", "session_id": room.patient.session_id, "alert": escalated},
+    ]
+    room.feed.say(*told)
+    expect(tile).to_have_attribute("data-state", "current")
+    expect(tile.locator(".numeric-value")).to_have_text("131")
+    expect(room.page.locator("[data-testid=numeric][data-metric=nibp]")).to_have_attribute("data-state", "wrong_clock")
+    banner = room.page.locator("[data-testid=alarm-banner][data-condition=spo2_low]")
+    expect(banner).to_have_attribute("data-priority", "3")
+    assert room.errors == []
+
+
 @pytest.mark.parametrize("size", [(1024, 768), (1280, 800), (1920, 1080)])
 def test_everything_fits_the_screen(room: Room, size: tuple[int, int]) -> None:
     room.patient.leads = TWELVE_LEADS

@@ -55,6 +55,18 @@ def crash_before_answer() -> None:
     Outbox.append = fatal  # type: ignore[method-assign]
 
 
+def forget_alarms() -> None:
+    """Does not know after a restart which alarms stand."""
+    from edge.alerts import DeviceAlarms
+
+    start = DeviceAlarms.__init__
+
+    def forgetful(self: DeviceAlarms, *arguments: Any, saved: Any, **options: Any) -> None:
+        start(self, *arguments, saved=lambda _name: None, **options)
+
+    DeviceAlarms.__init__ = forgetful  # type: ignore[method-assign]
+
+
 def drop_what_cannot_be_read() -> None:
     """Receipts a record that cannot be read and forgets it."""
     from cloud.store.rows import Rows
