@@ -41,6 +41,7 @@ RIM: dict[str, tuple[str, ...]] = {
     "paho": ("cloud/bus/mqtt.py",),
     "nats": ("cloud/bus/", "bench/"),
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
+    "argon2": ("cloud/passwords.py",),
     "psycopg": ("cloud/store/",),
     "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/api/audit.py"),
     "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py"),

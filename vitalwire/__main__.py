@@ -24,6 +24,7 @@ COMMANDS = (
     "decode",
     "export",
     "command",
+    "account",
     "backup",
     "restore",
     "spool",
