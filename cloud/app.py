@@ -15,6 +15,8 @@ from pathlib import Path
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
 from cloud.api.server import ApiServer, build_app, listen
+from cloud.api.sign_in_desk import SignInDesk
+from cloud.api.tokens import read_tokens
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.bus import Bus
@@ -29,6 +31,8 @@ from cloud.feed_keeper import FeedKeeper
 from cloud.fleet import Fleet
 from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
+from cloud.passwords import PasswordDesk
+from cloud.sign_ins import SignIns
 from cloud.store.append import Appender
 from cloud.store.database import Database
 from cloud.store.fleet import FleetReader
@@ -63,8 +67,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
     """
     sys.setswitchinterval(_SWITCH_S)
     clock, counters = SystemClock(), Counters()
-    access = Access(config.access)
-    location = store_location(config)
+    tokens, location = read_tokens(config.access), store_location(config)
     listener = listen(config.api)
     is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
@@ -86,9 +89,12 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     fleet_boards = fleet_consumer(database, counters, fleet_keeper.changed)
                     commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
+                    audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, config.access)
+                    passwords = PasswordDesk()
                     app = build_app(
-                        access=access,
-                        audit=Audit(database, clock),
+                        access=Access(config.access, tokens, sign_ins),
+                        desk=SignInDesk(database, clock, counters, audit, sign_ins, passwords, mode=config.access.mode),
+                        audit=audit,
                         reader=reader,
                         commands=commands,
                         feed=feed,
@@ -107,6 +113,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(boards.run(), name="boards")
                     tasks.create_task(fleet_boards.run(), name="fleet-boards")
                     tasks.create_task(commands.run(), name="commands")
+                    tasks.create_task(sign_ins.run(), name="sign-ins")
                     tasks.create_task(keeper.run(), name="feed")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")

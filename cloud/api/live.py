@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Protocol
 
 import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 
-from cloud.api.auth import SUBPROTOCOL, Access, Permission, Principal, Requires
+from cloud.api.auth import SUBPROTOCOL, Access, Requires
+from cloud.api.permissions import Permission, Principal
 from cloud.feed import Feed
 from cloud.live_screen import Frame, LiveScreen
 from wire.clock import Clock
@@ -17,6 +19,12 @@ router = APIRouter()
 
 # A send that takes longer than this goes to a dead peer, not to a slow one.
 _SEND_S = 20.0
+# Close codes from 4000 on are an application's own.
+SIGNED_OUT = 4401
+
+
+class _SignedOut(Exception):
+    """Whoever looks may no longer."""
 
 
 class TellsScreens(Protocol):
@@ -54,6 +62,7 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens) 
         "type": "hello",
         "server_us": clock.now_us(),
         "principal": principal.name,
+        "title": principal.title or principal.name,
         "role": principal.role,
         "auto_sign_in": access.is_demo,
         "demo": access.is_demo,
@@ -65,10 +74,25 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens) 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_notice_leaving(socket), name="live-receive")
             tasks.create_task(_serve(socket, told_by, screen), name="live-send")
+            if principal.is_person:
+                tasks.create_task(_until_signed_out(access, principal), name="live-signed-in")
+    except* _SignedOut:
+        await _close(socket, SIGNED_OUT)
     except* (WebSocketDisconnect, TimeoutError, OSError):
         pass  # the screen went away: its next connection begins with a snapshot
     finally:
         told_by.leave(screen)
+
+
+async def _until_signed_out(access: Access, principal: Principal) -> None:
+    await access.sign_ins.until_ended(principal.sign_in)
+    raise _SignedOut
+
+
+async def _close(socket: WebSocket, code: int) -> None:
+    with suppress(WebSocketDisconnect, TimeoutError, OSError, RuntimeError):  # it may have gone by itself just now
+        async with asyncio.timeout(_SEND_S):
+            await socket.close(code)
 
 
 async def _serve(socket: WebSocket, told_by: TellsScreens, screen: LiveScreen) -> None:

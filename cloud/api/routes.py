@@ -14,7 +14,8 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import screens
-from cloud.api.auth import Permission, Requires
+from cloud.api.auth import Requires
+from cloud.api.permissions import Permission
 from cloud.counters import Counters
 from cloud.feed import CLEARED_SHOWN_US, Feed
 from cloud.store.reader import StoreReader

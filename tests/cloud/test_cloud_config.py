@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cloud.access_config import AccessConfig, LimitConfig
 from cloud.app import store_location
 from cloud.config import ApiConfig, BrokerConfig, CloudConfig, TlsConfig, parse_address, parse_endpoint
 from cloud.store.location import ServerStore
@@ -23,10 +24,9 @@ def test_the_example_is_valid_and_names_every_key() -> None:
     config = load(EXAMPLE, CloudConfig)
     assert [gateway.id for gateway in config.gateways] == ["ambulance-1", "ambulance-2"]
     text = EXAMPLE.read_text()
-    for struct in (CloudConfig, BrokerConfig, ApiConfig, TlsConfig):
+    for struct in (CloudConfig, BrokerConfig, ApiConfig, TlsConfig, AccessConfig, LimitConfig):
         for field in msgspec.structs.fields(struct):
             assert field.name in text, field.name
-    assert "tokens_file" in text
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,8 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"store_url": "postgresql+psycopg://me@/store?host=db.example&sslmode=require"}, "sslmode=verify-full"),
         ({"access": {"mode": "token"}}, "tokens_file"),
         ({"access": {"mode": "open"}}, "demo"),
+        ({"access": {"mode": "accounts", "limits": {"king": {}}}}, "limits.king: no such role; allowed: er_clinician"),
+        ({"access": {"mode": "accounts", "limits": {"operator": {"idle_minutes": 0}}}}, "idle_minutes"),
         ({}, "access"),
     ],
 )
