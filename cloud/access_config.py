@@ -19,6 +19,13 @@ class AccessMode(StrEnum):
     ACCOUNTS = "accounts"
 
 
+class Unrouted(StrEnum):
+    """Who sees a session that was never routed to a hospital."""
+
+    ALL_HOSPITALS = "all_hospitals"
+    NONE = "none"
+
+
 class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a sign-in lasts: without a request, and at most. NIST SP 800-63B, AAL2: 30 minutes and 12 hours."""
 
@@ -38,6 +45,9 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: AccessMode = AccessMode.TOKEN
     tokens_file: str = ""
     limits: dict[str, LimitConfig] = {}
+    unrouted: Unrouted = Unrouted.ALL_HOSPITALS
+    # Long enough for an ambulance's way and the hand-over, short enough to be one emergency.
+    break_glass_minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 60
 
     def __post_init__(self) -> None:
         if self.mode is AccessMode.TOKEN and not self.tokens_file:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.api.sign_in_desk import SignInDesk
 from cloud.api.tokens import read_tokens
@@ -90,10 +91,12 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, config.access)
-                    passwords = PasswordDesk()
+                    passwords, reach = PasswordDesk(), Reach(database, clock, config.access)
                     app = build_app(
                         access=Access(config.access, tokens, sign_ins),
                         desk=SignInDesk(database, clock, counters, audit, sign_ins, passwords, mode=config.access.mode),
+                        reach=reach,
+                        database=database,
                         audit=audit,
                         reader=reader,
                         commands=commands,
@@ -103,6 +106,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         clock=clock,
                     )
                     await boards.catch_up()
+                    await reach.load()
                     await keeper.fill()
                     await fleet_keeper.fill()
                     await bus.listen_presence(commands.heard)

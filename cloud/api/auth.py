@@ -9,13 +9,16 @@ from fastapi.requests import HTTPConnection
 
 from cloud.access_config import AccessConfig, AccessMode
 from cloud.api.audit import Audit
-from cloud.api.permissions import DEMO, NOBODY, ROLES, Permission, Principal
+from cloud.api.permissions import DEMO, NOBODY, OF_PATIENTS, ROLES, Permission, Principal
+from cloud.api.reach import Reach
 from cloud.api.tokens import Tokens
 from cloud.sign_ins import SignIns
+from cloud.store.reader import UnknownSession
 
 TOKEN_COOKIE = "vw_token"  # noqa: S105 - a name
 # A browser cannot set a header on a WebSocket, and a token in a URL would end in logs: it travels as a subprotocol.
 SUBPROTOCOL = "vw.token."
+_OBJECTS = ("session_id", "gateway_id", "grant_id")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -64,18 +67,28 @@ class Requires:
         is_plain = self.permission is Permission.OPEN and not self.audited
         principal = NOBODY if is_plain else await access.identify(connection)
         source = source_of(connection)
-        about = str(connection.path_params.get("session_id") or connection.path_params.get("gateway_id", ""))
+        about = next((str(connection.path_params[name]) for name in _OBJECTS if name in connection.path_params), "")
         action = self.audited or connection.url.path
         try:
             _check_origin(connection, access)
             if self.permission not in principal.permissions:
                 raise Refused(403 if principal.name else 401, "not allowed" if principal.name else "sign in first")
-        except Refused:
+            await self._check_reach(connection, principal)
+        except (Refused, UnknownSession):
             await audit.write(principal.name, principal.role, action, about, source, "refused")
             raise
         if self.audited:
             await audit.write(principal.name, principal.role, action, about, source, "allowed")
         return principal
+
+    async def _check_reach(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Another hospital's session is answered like one that is not there. Raises UnknownSession."""
+        session_id = connection.path_params.get("session_id")
+        if session_id is None or self.permission not in OF_PATIENTS:
+            return
+        reach: Reach = connection.app.state.reach
+        if not await reach.may_see(principal, str(session_id)):
+            raise UnknownSession("no such session")
 
 
 def source_of(connection: HTTPConnection) -> str:

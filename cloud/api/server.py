@@ -12,17 +12,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
-from cloud.api import command_routes, fleet, live, routes, sign_in
+from cloud.api import command_routes, fleet, live, reach_routes, routes, sign_in
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
+from cloud.api.reach import Reach
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.fleet import UnknownGateway
-from cloud.store.database import StoreUnavailable
+from cloud.store.database import Database, StoreUnavailable
 from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader, UnknownSession
 from wire.clock import Clock
@@ -46,6 +47,8 @@ def build_app(
     *,
     access: Access,
     desk: SignInDesk,
+    reach: Reach,
+    database: Database,
     audit: Audit,
     reader: StoreReader,
     fleet_reader: FleetReader,
@@ -57,10 +60,11 @@ def build_app(
     """The application with what its routes use."""
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
+    app.state.reach, app.state.database = reach, database
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
     app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    for routed in (sign_in, routes, fleet, command_routes, live):
+    for routed in (sign_in, routes, reach_routes, fleet, command_routes, live):
         app.router.routes += routed.router.routes
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(WrongNameOrPassword, _wrong)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from cloud.access_config import AccessConfig
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.reach import Reach
 from cloud.api.server import build_app
 from cloud.api.sign_in_desk import SignInDesk
 from cloud.api.tokens import read_tokens
@@ -49,6 +50,8 @@ def build(
     return build_app(
         access=Access(access, read_tokens(access), sign_ins),
         desk=SignInDesk(database, clock, counters, audit, sign_ins, PasswordDesk(), access.mode),
+        reach=Reach(database, clock, access),
+        database=database,
         audit=audit,
         reader=StoreReader(database),
         fleet_reader=FleetReader(database),
