@@ -68,6 +68,7 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, 
         "principal": principal.name,
         "title": principal.title or principal.name,
         "role": principal.role,
+        "can_sign_out": principal.is_person,
         "auto_sign_in": access.is_demo,
         "demo": access.is_demo,
     }

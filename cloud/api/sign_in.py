@@ -6,8 +6,10 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse
 from msgspec import Meta
 
+import screens
 from cloud.api.auth import Access, Requires, is_secure, session_cookie, source_of
 from cloud.api.bodies import read_body
 from cloud.api.permissions import Permission, Principal
@@ -26,6 +28,12 @@ class _SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     password: Annotated[str, Meta(min_length=1, max_length=MOST_CHARACTERS)]
+
+
+@router.get("/sign-in", dependencies=[Depends(Requires(Permission.OPEN))])
+async def sign_in_screen() -> Response:
+    """The page to sign in on."""
+    return FileResponse(screens.ROOT / "sign_in" / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/api/v1/me", dependencies=[Depends(Requires(Permission.OPEN))])
