@@ -32,6 +32,7 @@ from cloud.feed_keeper import FeedKeeper
 from cloud.fleet import Fleet
 from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
+from cloud.oidc import open_provider
 from cloud.passwords import PasswordDesk
 from cloud.sign_ins import SignIns
 from cloud.store.append import Appender
@@ -69,6 +70,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
     sys.setswitchinterval(_SWITCH_S)
     clock, counters = SystemClock(), Counters()
     tokens, location = read_tokens(config.access), store_location(config)
+    oidc = config.access.oidc
+    provider = None if oidc is None else open_provider(oidc, config.access.public_url, clock)
     listener = listen(config.api)
     is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
@@ -94,7 +97,9 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     passwords, reach = PasswordDesk(), Reach(database, clock, config.access)
                     app = build_app(
                         access=Access(config.access, tokens, sign_ins),
-                        desk=SignInDesk(database, clock, counters, audit, sign_ins, passwords, mode=config.access.mode),
+                        desk=SignInDesk(
+                            database, clock, counters, audit, sign_ins, passwords, config.access.mode, provider
+                        ),
                         reach=reach,
                         database=database,
                         audit=audit,

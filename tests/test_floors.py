@@ -44,7 +44,8 @@ RIM: dict[str, tuple[str, ...]] = {
     "argon2": ("cloud/passwords.py",),
     "psycopg": ("cloud/store/",),
     "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/api/audit.py"),
-    "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py"),
+    "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py", "cloud/oidc.py"),
+    "joserfc": ("cloud/oidc.py", "cloud/oidc_claims.py"),
 }
 # Pure: values in, values out.
 PURE = ("signals/", "clinical/", "edge/pipeline.py", "edge/timebase.py", "edge/window.py", "wire/waveform.py")

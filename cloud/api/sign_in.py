@@ -50,7 +50,7 @@ async def me(request: Request) -> Response:
             "hospital": principal.hospital,
             "can_sign_out": principal.is_person,
             "auto_sign_in": access.is_demo,
-            "ways": {"password": desk.is_open},
+            "ways": {"password": desk.is_open, "oidc": desk.provider.config.title if desk.provider else None},
         }
     )
 

@@ -75,6 +75,17 @@ def change(connection: sa.Connection, name: str, now_us: int, **columns: str | i
     return True
 
 
+def vouched(connection: sa.Connection, said: Account) -> Account:
+    """The account as another house describes it now, made at its first sign-in; one disabled here stays so."""
+    known = find_subject(connection, said.issuer, said.subject)
+    if known is None:
+        connection.execute(_account.insert().values(**said._asdict()))
+        return said
+    if (known.role, known.hospital) != (said.role, said.hospital) and not known.is_disabled:
+        change(connection, known.name, said.changed_us, role=said.role, hospital=said.hospital)
+    return known._replace(role=said.role, hospital=said.hospital)
+
+
 def rehash(connection: sa.Connection, name: str, old_hash: str, new_hash: str) -> None:
     """The same password under newer parameters: nobody is signed out."""
     same = (_account.c.name == name, _account.c.password_hash == old_hash)

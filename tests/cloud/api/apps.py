@@ -18,6 +18,7 @@ from cloud.api.tokens import read_tokens
 from cloud.commands import Commands
 from cloud.counters import Counters
 from cloud.feed import Feed
+from cloud.oidc import OidcProvider
 from cloud.passwords import PasswordDesk
 from cloud.sign_ins import SignIns
 from cloud.store import accounts, schema
@@ -40,6 +41,7 @@ def build(
     counters: Counters | None = None,
     feed: Feed | None = None,
     gateways: Sequence[str] = ("gw-1",),
+    provider: OidcProvider | None = None,
 ) -> FastAPI:
     clock, counters = clock or FakeClock(), counters or Counters()
 
@@ -49,7 +51,7 @@ def build(
     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, access)
     return build_app(
         access=Access(access, read_tokens(access), sign_ins),
-        desk=SignInDesk(database, clock, counters, audit, sign_ins, PasswordDesk(), access.mode),
+        desk=SignInDesk(database, clock, counters, audit, sign_ins, PasswordDesk(), access.mode, provider),
         reach=Reach(database, clock, access),
         database=database,
         audit=audit,

@@ -208,4 +208,4 @@ async def test_where_only_tokens_open_no_password_does(database: Database, tmp_p
     async with await signed_in(app, database, DOCTOR) as client:
         assert await status(client) == 401
         assert (await ask(client)).status_code == 401
-        assert (await client.get("/api/v1/me")).json()["ways"] == {"password": False}
+        assert (await client.get("/api/v1/me")).json()["ways"] == {"password": False, "oidc": None}
