@@ -14,8 +14,11 @@ from pathlib import Path
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.audit_keeper import AuditKeeper
+from cloud.api.sign_in_desk import SignInDesk
+from cloud.api.tokens import read_tokens
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.bus import Bus
@@ -30,6 +33,9 @@ from cloud.feed_keeper import FeedKeeper
 from cloud.fleet import Fleet
 from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
+from cloud.oidc import open_provider
+from cloud.passwords import PasswordDesk
+from cloud.sign_ins import SignIns
 from cloud.store.append import Appender
 from cloud.store.audit.head import head_file
 from cloud.store.database import Database
@@ -65,8 +71,9 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
     """
     sys.setswitchinterval(_SWITCH_S)
     clock, counters = SystemClock(), Counters()
-    access = Access(config.access)
-    location = store_location(config)
+    tokens, location = read_tokens(config.access), store_location(config)
+    oidc = config.access.oidc
+    provider = None if oidc is None else open_provider(oidc, config.access.public_url, clock)
     listener = listen(config.api)
     is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
@@ -91,8 +98,15 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     fleet_boards = fleet_consumer(database, counters, fleet_keeper.changed)
                     commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
+                    sign_ins = SignIns(database, clock, counters, config.access)
+                    passwords, reach = PasswordDesk(), Reach(database, clock, config.access)
                     app = build_app(
-                        access=access,
+                        access=Access(config.access, tokens, sign_ins),
+                        desk=SignInDesk(
+                            database, clock, counters, audit, sign_ins, passwords, config.access.mode, provider
+                        ),
+                        reach=reach,
+                        database=database,
                         audit=audit,
                         reader=reader,
                         commands=commands,
@@ -102,6 +116,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         clock=clock,
                     )
                     await boards.catch_up()
+                    await reach.load()
                     await keeper.fill()
                     await fleet_keeper.fill()
                     await bus.listen_presence(commands.heard)
@@ -112,6 +127,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(boards.run(), name="boards")
                     tasks.create_task(fleet_boards.run(), name="fleet-boards")
                     tasks.create_task(commands.run(), name="commands")
+                    tasks.create_task(sign_ins.run(), name="sign-ins")
                     tasks.create_task(keeper.run(), name="feed")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(audit_keeper.keep_head(), name="audit-head")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cloud.access_config import AccessConfig, AccessMode
 from cloud.store.audit.chain import MIN_KEEP_DAYS
 from cloud.store.location import parse_store_url
 from wire.configuration import ConfigError, load
@@ -171,24 +172,6 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _require_tls("listen", self.listen, self.tls)
-
-
-class AccessMode(StrEnum):
-    """How people sign in."""
-
-    DEMO = "demo"
-    TOKEN = "token"  # noqa: S105 - the name of a mode
-
-
-class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`demo` signs everybody in and is only for loopback; `token` checks against `tokens_file`."""
-
-    mode: AccessMode = AccessMode.TOKEN
-    tokens_file: str = ""
-
-    def __post_init__(self) -> None:
-        if self.mode is AccessMode.TOKEN and not self.tokens_file:
-            raise ValueError("mode = 'token' needs tokens_file, lines of: name role sha256-of-token")
 
 
 class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

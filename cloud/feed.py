@@ -235,7 +235,7 @@ class Feed:
     # Screens.
 
     def join(self, screen: LiveScreen) -> None:
-        """From now on the screen is told everything, beginning with a snapshot of every open session."""
+        """From now on the screen is told what it may see, beginning with a snapshot of each such open session."""
         self._screens.add(screen)
         for session_id in list(self._sessions):
             for frame in self.snapshot(session_id, screen):
@@ -251,9 +251,9 @@ class Feed:
         return len(self._screens)
 
     def snapshot(self, session_id: str, screen: LiveScreen) -> list[Frame]:
-        """A session as it stands, then the last 10 s of its streams; nothing for one that is not open."""
+        """A session as it stands, then the last 10 s of its streams; nothing of one not open or not to be seen."""
         session, window = self._sessions.get(session_id), self._window_of(session_id)
-        if session is None or window is None:
+        if session is None or window is None or not screen.sees(session_id):
             return []
         message = {
             "type": "snapshot",
@@ -271,7 +271,7 @@ class Feed:
         """What a screen needs that lost frames of a session, or of none ('')."""
         if not session_id:
             return [_gateway_frame(gateway) for gateway in self.fleet.gateways]
-        if session_id in self._sessions or session_id not in self._closed:
+        if session_id in self._sessions or session_id not in self._closed or not screen.sees(session_id):
             return self.snapshot(session_id, screen)
         message = {"type": "session", "session": self._session_json(self._closed[session_id])}
         return [Frame(session_id, _json(message))]
@@ -346,7 +346,8 @@ class Feed:
             return
         frame = Frame(session_id, payload)
         for screen in self._screens:
-            self._offer(screen, frame)
+            if not session_id or screen.sees(session_id):
+                self._offer(screen, frame)
 
     def _offer(self, screen: LiveScreen, frame: Frame) -> None:
         if dropped := screen.offer(frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 # About 10 s of 40 streams; a screen further behind is better served by a new snapshot.
@@ -21,8 +22,11 @@ class Frame(NamedTuple):
 class LiveScreen:
     """Full policy: drop the oldest and count it by session; the sender then tells the screen and sends a snapshot."""
 
-    def __init__(self, *, most_frames: int = _MOST_FRAMES) -> None:
-        self._most_frames = most_frames
+    def __init__(
+        self, *, most_frames: int = _MOST_FRAMES, sees: Callable[[str], bool] = lambda session_id: True
+    ) -> None:
+        """`sees`: whether a session may be shown here, asked for every frame."""
+        self._most_frames, self.sees = most_frames, sees
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()

@@ -41,9 +41,11 @@ RIM: dict[str, tuple[str, ...]] = {
     "paho": ("cloud/bus/mqtt.py",),
     "nats": ("cloud/bus/", "bench/"),
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
+    "argon2": ("cloud/passwords.py",),
     "psycopg": ("cloud/store/",),
     "sqlalchemy": ("cloud/store/", "cloud/consumers.py"),
-    "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py"),
+    "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py", "cloud/oidc.py"),
+    "joserfc": ("cloud/oidc.py", "cloud/oidc_claims.py"),
 }
 # Pure: values in, values out.
 PURE = ("signals/", "clinical/", "edge/pipeline.py", "edge/timebase.py", "edge/window.py", "wire/waveform.py")

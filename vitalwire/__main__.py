@@ -25,6 +25,7 @@ COMMANDS = (
     "export",
     "command",
     "audit",
+    "account",
     "backup",
     "restore",
     "spool",

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-import re
-from enum import StrEnum
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fastapi.requests import HTTPConnection
 
+from cloud.access_config import AccessConfig, AccessMode
 from cloud.api.audit import Audit
-from cloud.config import AccessConfig, AccessMode
-from wire.configuration import ConfigError
+from cloud.api.permissions import DEMO, NOBODY, OF_PATIENTS, ROLES, Permission, Principal
+from cloud.api.reach import Reach
+from cloud.api.tokens import Tokens
+from cloud.sign_ins import SignIns
+from cloud.store.reader import UnknownSession
 
-COOKIE = "vw_token"
+TOKEN_COOKIE = "vw_token"  # noqa: S105 - a name
 # A browser cannot set a header on a WebSocket, and a token in a URL would end in logs: it travels as a subprotocol.
 SUBPROTOCOL = "vw.token."
-
-
-class Permission(StrEnum):
-    """What a route needs. OPEN holds nothing of any patient."""
-
-    OPEN = "open"
-    VIEW_LIVE = "view_live"
-    VIEW_RECORD = "view_record"
-    VIEW_METRICS = "view_metrics"
-    VIEW_FLEET = "view_fleet"  # boxes, never patients
-    COMMAND_GATEWAYS = "command_gateways"
-
-
-ROLES: dict[str, frozenset[Permission]] = {
-    "er_clinician": frozenset({Permission.OPEN, Permission.VIEW_LIVE, Permission.VIEW_RECORD}),
-    "operator": frozenset(
-        {Permission.OPEN, Permission.VIEW_METRICS, Permission.VIEW_FLEET, Permission.COMMAND_GATEWAYS}
-    ),
-}
-_DEMO_PERMISSIONS = frozenset(Permission)
-
-
-class Principal(NamedTuple):
-    """Who is asking."""
-
-    name: str
-    role: str
-    permissions: frozenset[Permission]
-
-
-_NOBODY = Principal("", "", frozenset({Permission.OPEN}))
-_DEMO = Principal("demo", "er_clinician", _DEMO_PERMISSIONS)
+_OBJECTS = ("session_id", "gateway_id", "grant_id")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Refused(Exception):
@@ -63,25 +31,27 @@ class Refused(Exception):
 
 
 class Access:
-    """The sign-in of one process."""
+    """Knows everybody who may ask this process."""
 
-    def __init__(self, config: AccessConfig) -> None:
+    def __init__(self, config: AccessConfig, tokens: Tokens, sign_ins: SignIns) -> None:
         self.is_demo = config.mode is AccessMode.DEMO
-        self._by_hash = {} if self.is_demo else read_tokens(Path(config.tokens_file))
+        self.sign_ins = sign_ins
+        self._tokens = tokens
+        self._knows_people = config.mode is AccessMode.ACCOUNTS
 
-    def identify(self, connection: HTTPConnection) -> Principal:
-        """The principal, or the one nobody is."""
+    async def identify(self, connection: HTTPConnection) -> Principal:
+        """The principal, or the one nobody is. Raises StoreUnavailable."""
         if self.is_demo:
-            return _DEMO
-        token = _token(connection)
-        if not token:
-            return _NOBODY
-        asked = hashlib.sha256(token.encode()).hexdigest()
-        found = _NOBODY
-        for known, principal in self._by_hash.items():  # all of them, so that time tells nothing
-            if hmac.compare_digest(known, asked):
-                found = principal
-        return found
+            return DEMO
+        if token := _token(connection):
+            return self._tokens.find(token) or NOBODY
+        cookie = connection.cookies.get(session_cookie(connection))
+        if not cookie or not self._knows_people:
+            return NOBODY
+        found = await self.sign_ins.find(cookie)
+        if found is None or found.role not in ROLES:
+            return NOBODY
+        return Principal(found.account, found.role, ROLES[found.role], found.hospital, found.id_hash, found.title)
 
 
 class Requires:
@@ -93,49 +63,63 @@ class Requires:
     async def __call__(self, connection: HTTPConnection) -> Principal:
         access: Access = connection.app.state.access
         audit: Audit = connection.app.state.audit
-        principal = access.identify(connection)
-        source = connection.client.host if connection.client else ""
-        about = str(connection.path_params.get("session_id") or connection.path_params.get("gateway_id", ""))
+        # A script or a style sheet asks for nobody: no look into the store for each.
+        is_plain = self.permission is Permission.OPEN and not self.audited
+        principal = NOBODY if is_plain else await access.identify(connection)
+        source = source_of(connection)
+        about = next((str(connection.path_params[name]) for name in _OBJECTS if name in connection.path_params), "")
         action = self.audited or connection.url.path
         try:
             _check_origin(connection, access)
             if self.permission not in principal.permissions:
                 raise Refused(403 if principal.name else 401, "not allowed" if principal.name else "sign in first")
-        except Refused:
+            await self._check_reach(connection, principal)
+        except (Refused, UnknownSession):
             await audit.write(principal.name, principal.role, action, about, source, "refused")
             raise
         if self.audited:
             await audit.write(principal.name, principal.role, action, about, source, "allowed")
         return principal
 
+    async def _check_reach(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Another hospital's session is answered like one that is not there. Raises UnknownSession."""
+        session_id = connection.path_params.get("session_id")
+        if session_id is None or self.permission not in OF_PATIENTS:
+            return
+        reach: Reach = connection.app.state.reach
+        if not await reach.may_see(principal, str(session_id)):
+            raise UnknownSession("no such session")
 
-def read_tokens(path: Path) -> dict[str, Principal]:
-    """Principals by token hash from lines `name role sha256`. Raises ConfigError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"access.tokens_file: {path}: {error.strerror}") from error
-    found: dict[str, Principal] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        if len(words) != 3 or words[1] not in ROLES or not re.fullmatch(r"[0-9a-f]{64}", words[2]):
-            raise ConfigError(f"{path}: line {number}: expected: name role sha256-hex; roles: {', '.join(ROLES)}")
-        found[words[2]] = Principal(words[0], words[1], ROLES[words[1]])
-    return found
+
+def source_of(connection: HTTPConnection) -> str:
+    """The address that asks; behind a proxy of the site, the proxy's."""
+    return connection.client.host if connection.client else ""
+
+
+def is_secure(connection: HTTPConnection) -> bool:
+    """Whether cookies must travel by TLS alone: always, but for plain HTTP within this machine."""
+    return connection.url.scheme in ("https", "wss") or not _names_loopback(connection.headers.get("host", ""))
+
+
+def session_cookie(connection: HTTPConnection) -> str:
+    """The cookie's name. Under `__Host-` a browser takes it from this very host by TLS only, for no other host."""
+    return "__Host-vw_session" if is_secure(connection) else "vw_session"
 
 
 def _token(connection: HTTPConnection) -> str:
-    scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return bearer.strip()
-    if cookie := connection.cookies.get(COOKIE):
+    if bearer := _bearer(connection):
+        return bearer
+    if cookie := connection.cookies.get(TOKEN_COOKIE):
         return cookie
     for offered in connection.headers.get("sec-websocket-protocol", "").split(","):
         if offered.strip().startswith(SUBPROTOCOL):
             return offered.strip().removeprefix(SUBPROTOCOL)
     return ""
+
+
+def _bearer(connection: HTTPConnection) -> str:
+    scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else ""
 
 
 def _check_origin(connection: HTTPConnection, access: Access) -> None:
@@ -146,13 +130,28 @@ def _check_origin(connection: HTTPConnection, access: Access) -> None:
         raise Refused(403, "another site's page may not ask")
     if access.is_demo and not _names_loopback(host):
         raise Refused(403, "a demo answers only to localhost")
+    if connection.scope["type"] == "websocket" or connection.scope["method"] in _SAFE_METHODS:
+        return
+    _check_change(connection, access, has_origin=origin is not None)
+
+
+def _check_change(connection: HTTPConnection, access: Access, *, has_origin: bool) -> None:
+    """What changes something needs proof that no foreign page asks, beside the SameSite of the cookie.
+
+    Browsers prove it by Origin or Sec-Fetch-Site and no page can forge either; programs by a bearer token, which no
+    browser adds by itself. Another port or subdomain is the same *site*, and not the same origin.
+    """
+    fetched_from = connection.headers.get("sec-fetch-site")
+    if fetched_from not in (None, "same-origin", "none"):
+        raise Refused(403, "another site's page may not ask")
+    is_proven = has_origin or fetched_from == "same-origin" or bool(_bearer(connection))
+    if not is_proven and not access.is_demo:
+        raise Refused(403, "say where the page comes from: Origin")
 
 
 def _names_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

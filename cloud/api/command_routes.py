@@ -8,7 +8,9 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import Meta
 
-from cloud.api.auth import Permission, Principal, Requires
+from cloud.api.auth import Requires
+from cloud.api.bodies import read_body
+from cloud.api.permissions import Permission, Principal
 from cloud.api.routes import Json
 from cloud.commands import Commands
 from wire.commands import (
@@ -27,10 +29,6 @@ _MOST_COMMANDS = 200
 # A configuration of 4-byte characters, each escaped by JSON as twelve.
 _MOST_BODY_BYTES = 12 * MAX_CONFIGURATION_CHARACTERS + 4096
 _DAY_S = 24 * 3600
-
-
-class _Bad(ValueError):
-    """The request is wrong; the text says what."""
 
 
 class _Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="replay", tag_field="kind"):
@@ -67,10 +65,7 @@ async def issue_command(
     principal: Annotated[Principal, Depends(Requires(Permission.COMMAND_GATEWAYS, "issue command"))],
 ) -> Response:
     """Stores a command and answers with it, pending; the box's answer is seen by asking again."""
-    try:
-        issue = msgspec.json.decode(await _bounded_body(request), type=_Issue)
-    except (_Bad, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return Json({"error": str(error)}, status_code=422)
+    issue = await read_body(request, _Issue, _MOST_BODY_BYTES)
     order = issue.order.order()
     command = await _commands(request).issue(gateway_id, order, lifetime_s=issue.expires_s, issued_by=principal.name)
     return Json({"command": command._asdict()}, status_code=202)
@@ -95,16 +90,6 @@ async def list_commands(
 async def view_command(gateway_id: str, command_id: str, request: Request) -> Response:
     """One command as it stands."""
     return Json({"command": (await _commands(request).find(gateway_id, command_id))._asdict()})
-
-
-async def _bounded_body(request: Request) -> bytes:
-    """The body, read no further than any honest request goes. Raises _Bad."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BODY_BYTES:
-            raise _Bad(f"more than {_MOST_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 def _commands(request: Request) -> Commands:

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response, WebSocket
 from fastapi.responses import FileResponse
 
 import screens
-from cloud.api.auth import Permission, Principal, Requires
+from cloud.api.auth import Requires
 from cloud.api.live import speak
+from cloud.api.permissions import Permission, Principal
 from cloud.api.routes import Json
 from cloud.feed import Feed
 from cloud.store.fleet import FleetReader

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Protocol
 
 import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 
-from cloud.api.auth import SUBPROTOCOL, Access, Permission, Principal, Requires
+from cloud.api.auth import SUBPROTOCOL, Access, Requires
+from cloud.api.permissions import Permission, Principal
+from cloud.api.reach import Reach
 from cloud.feed import Feed
 from cloud.live_screen import Frame, LiveScreen
 from wire.clock import Clock
@@ -17,6 +20,14 @@ router = APIRouter()
 
 # A send that takes longer than this goes to a dead peer, not to a slow one.
 _SEND_S = 20.0
+# Close codes from 4000 on are an application's own.
+SIGNED_OUT = 4401
+# The screen begins anew: with a snapshot of what it may see now, and without what it may no longer.
+VIEW_CHANGED = 4205
+
+
+class _SignedOut(Exception):
+    """Whoever looks may no longer."""
 
 
 class TellsScreens(Protocol):
@@ -41,11 +52,12 @@ async def live(
 ) -> None:
     """Speaks until the screen goes away."""
     feed: Feed = socket.app.state.feed
-    await speak(socket, principal, feed)
+    reach: Reach = socket.app.state.reach
+    await speak(socket, principal, feed, reach)
 
 
-async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens) -> None:
-    """Accepts the screen and passes on what it is told until it goes away."""
+async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, reach: Reach | None = None) -> None:
+    """Accepts the screen and passes on what it is told, of patients what `reach` allows, until it goes away."""
     access: Access = socket.app.state.access
     clock: Clock = socket.app.state.clock
     offered = [name for name in socket.scope.get("subprotocols", []) if name.startswith(SUBPROTOCOL)]
@@ -54,21 +66,51 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens) 
         "type": "hello",
         "server_us": clock.now_us(),
         "principal": principal.name,
+        "title": principal.title or principal.name,
         "role": principal.role,
+        "can_sign_out": principal.is_person,
         "auto_sign_in": access.is_demo,
         "demo": access.is_demo,
     }
-    screen = LiveScreen()
+    screen = LiveScreen() if reach is None else LiveScreen(sees=reach.live_view(principal))
     try:
         await _send(socket, orjson.dumps(hello).decode())
         told_by.join(screen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_notice_leaving(socket), name="live-receive")
             tasks.create_task(_serve(socket, told_by, screen), name="live-send")
+            if principal.is_person:
+                tasks.create_task(_until_signed_out(access, principal), name="live-signed-in")
+            if reach is not None:
+                tasks.create_task(_until_view_changes(reach, principal), name="live-view")
+    except* _SignedOut:
+        await _close(socket, SIGNED_OUT)
+    except* _ViewChanged:
+        await _close(socket, VIEW_CHANGED)
     except* (WebSocketDisconnect, TimeoutError, OSError):
         pass  # the screen went away: its next connection begins with a snapshot
     finally:
         told_by.leave(screen)
+
+
+class _ViewChanged(Exception):
+    """Whoever looks may see other sessions than before."""
+
+
+async def _until_view_changes(reach: Reach, principal: Principal) -> None:
+    await reach.until_changed(principal)
+    raise _ViewChanged
+
+
+async def _until_signed_out(access: Access, principal: Principal) -> None:
+    await access.sign_ins.until_ended(principal.sign_in)
+    raise _SignedOut
+
+
+async def _close(socket: WebSocket, code: int) -> None:
+    with suppress(WebSocketDisconnect, TimeoutError, OSError, RuntimeError):  # it may have gone by itself just now
+        async with asyncio.timeout(_SEND_S):
+            await socket.close(code)
 
 
 async def _serve(socket: WebSocket, told_by: TellsScreens, screen: LiveScreen) -> None:

@@ -14,10 +14,13 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import screens
-from cloud.api.auth import Permission, Requires
+from cloud.api.auth import Requires
+from cloud.api.permissions import Permission, Principal
+from cloud.api.reach import Reach
 from cloud.counters import Counters
 from cloud.feed import CLEARED_SHOWN_US, Feed
 from cloud.store.reader import StoreReader
+from cloud.store.routed import Seen
 from cloud.window import pack_wave
 from cloud.words import alert_json, numeric_json, session_json, vocabulary_json
 from wire.clock import Clock
@@ -66,10 +69,14 @@ async def vocabulary() -> Response:
     return Json(vocabulary_json())
 
 
-@router.get("/api/v1/sessions", dependencies=[Depends(Requires(Permission.VIEW_RECORD, "list sessions"))])
-async def sessions(request: Request, most: Annotated[int, Query(ge=1, le=_MOST_SESSIONS)] = _MOST_SESSIONS) -> Response:
-    """Sessions, newest first."""
-    found = await asyncio.to_thread(_reader(request).sessions, most=most)
+@router.get("/api/v1/sessions")
+async def sessions(
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.VIEW_RECORD, "list sessions"))],
+    most: Annotated[int, Query(ge=1, le=_MOST_SESSIONS)] = _MOST_SESSIONS,
+) -> Response:
+    """The sessions one may see, newest first."""
+    found = await asyncio.to_thread(_reader(request).sessions, most=most, seen=_seen(request, principal))
     return Json({"sessions": [session_json(session) for session in found]})
 
 
@@ -130,17 +137,19 @@ async def waveforms(
     return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
 
-@router.get("/api/v1/alerts", dependencies=[Depends(Requires(Permission.VIEW_RECORD, "list alerts"))])
+@router.get("/api/v1/alerts")
 async def alerts(
     request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.VIEW_RECORD, "list alerts"))],
     session_id: Annotated[str, Query(max_length=200)] = "",
     most: Annotated[int, Query(ge=1, le=_MOST_ALERTS)] = _MOST_ALERTS,
 ) -> Response:
-    """Alerts that stand and those cleared in the last ten minutes, newest onset first."""
+    """Alerts one may see that stand or were cleared in the last ten minutes, newest onset first."""
+    seen = _seen(request, principal)
     clock: Clock = request.app.state.clock
     since_us = clock.now_us() - CLEARED_SHOWN_US
     found = await asyncio.to_thread(
-        lambda: _reader(request).alerts(session_id=session_id, cleared_since_us=since_us, most=most)
+        lambda: _reader(request).alerts(session_id=session_id, cleared_since_us=since_us, most=most, seen=seen)
     )
     return Json({"alerts": [{"session_id": each.session_id, "alert": alert_json(each)} for each in found]})
 
@@ -170,6 +179,11 @@ def _exposition(kind: str, prefix: str, suffix: str, values: Mapping[str, int]) 
         full = f"{prefix}{name}{suffix}"
         lines += [f"# TYPE {full} {kind}", f"{full} {value}"]
     return lines
+
+
+def _seen(request: Request, principal: Principal) -> Seen | None:
+    reach: Reach = request.app.state.reach
+    return reach.seen_by(principal)
 
 
 def _reader(request: Request) -> StoreReader:

@@ -12,15 +12,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 
-from cloud.api import command_routes, fleet, live, routes
+from cloud.api import command_routes, fleet, live, oidc_routes, reach_routes, routes, sign_in
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
+from cloud.api.bodies import BadBody
+from cloud.api.reach import Reach
+from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.fleet import UnknownGateway
-from cloud.store.database import StoreUnavailable
+from cloud.store.database import Database, StoreUnavailable
 from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader, UnknownSession
 from wire.clock import Clock
@@ -43,6 +46,9 @@ _WS_MAX_BYTES = 64 * 1024
 def build_app(
     *,
     access: Access,
+    desk: SignInDesk,
+    reach: Reach,
+    database: Database,
     audit: Audit,
     reader: StoreReader,
     fleet_reader: FleetReader,
@@ -53,13 +59,17 @@ def build_app(
 ) -> FastAPI:
     """The application with what its routes use."""
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.access, app.state.audit, app.state.reader = access, audit, reader
+    app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
+    app.state.reach, app.state.database = reach, database
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
     app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    for routed in (routes, fleet, command_routes, live):
+    for routed in (sign_in, oidc_routes, routes, reach_routes, fleet, command_routes, live):
         app.router.routes += routed.router.routes
     app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(WrongNameOrPassword, _wrong)
+    app.add_exception_handler(TryLater, _later)
+    app.add_exception_handler(BadBody, _bad)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(UnknownCommand, _no_command)
@@ -81,6 +91,19 @@ async def _refuse(_: HTTPConnection, error: Exception) -> Response:
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response  # to a WebSocket it is sent as the denial of its handshake
+
+
+async def _wrong(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "wrong name or password"}, status_code=401)
+
+
+async def _later(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TryLater)
+    return JSONResponse({"error": str(error)}, status_code=429, headers={"Retry-After": str(error.seconds)})
+
+
+async def _bad(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=422)
 
 
 async def _not_found(_: Request, error: Exception) -> Response:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from cloud.store import schema
+from cloud.store import routed, schema
 from cloud.store.history import ENTRIES, ENTRY_US, is_in_history, of_session, time_of, with_placement
+from cloud.store.routed import Seen
 from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS
 from wire.readings import Alert, AlertPhase
 
@@ -52,7 +53,9 @@ def is_delayed(step: Alert, time_us: int, received_us: int) -> bool:
     return received_us - time_us > DELAYED_AFTER_US and step.phase is not AlertPhase.CLEARED
 
 
-def find(connection: sa.Connection, *, session_id: str, cleared_since_us: int, most: int) -> list[StoredAlert]:
+def find(
+    connection: sa.Connection, *, session_id: str, cleared_since_us: int, most: int, seen: Seen | None = None
+) -> list[StoredAlert]:
     """Alerts not cleared, and those cleared since then, newest onset first; of every session for ''.
 
     Where `most` leaves any out, those are cleared ones first.
@@ -70,6 +73,8 @@ def find(connection: sa.Connection, *, session_id: str, cleared_since_us: int, m
     )
     if session_id:
         query = query.where(of_session(schema.alert, session_id))
+    if seen is not None:
+        query = query.where(routed.condition(seen, _alert.session_id))
     found: list[StoredAlert] = []
     for gateway, of, delayed, body, position in connection.execute(query).all():
         stored = StoredAlert(gateway, of, bool(delayed), _decoder.decode(body))

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from cloud.store import alerts, schema
+from cloud.store import alerts, routed, schema
 from cloud.store.alerts import StoredAlert
 from cloud.store.database import Database
 from cloud.store.history import BLOCK_US, BLOCKS, OPENED_US, is_in_history, of_session
+from cloud.store.routed import Seen
 from cloud.store.rows import LANES
 from wire.clock import EARLIEST_PLAUSIBLE_US
 from wire.readings import Acquisition
@@ -123,12 +124,14 @@ class StoreReader:
         known = ", ".join(session.session_id for session in self.sessions(most=20)) or "none"
         raise UnknownSession(f"no session {session_id!r}; the newest are: {known}")
 
-    def sessions(self, *, most: int, open_only: bool = False) -> list[StoredSession]:
-        """Sessions, newest first."""
+    def sessions(self, *, most: int, open_only: bool = False, seen: Seen | None = None) -> list[StoredSession]:
+        """Sessions, newest first; those that one view has, or all."""
         opened_us = schema.session.c.opened_us
         query = sa.select(*_session_columns)
         if open_only:
             query = query.where(schema.session.c.closed_us.is_(None))
+        if seen is not None:
+            query = query.where(routed.condition(seen, schema.session.c.session_id))
         placed = query.where(opened_us >= EARLIEST_PLAUSIBLE_US).order_by(opened_us.desc()).limit(most)
         # Those of boxes that had no clock stand at the end of the index, wherever they belong.
         waiting = query.where(opened_us < EARLIEST_PLAUSIBLE_US).order_by(OPENED_US.desc()).limit(most)
@@ -246,11 +249,13 @@ class StoreReader:
         )
         return max(int(row[0] or 0) for query in (numeric, block) for row in self._all(query))
 
-    def alerts(self, *, session_id: str = "", cleared_since_us: int, most: int) -> list[StoredAlert]:
-        """Alerts not cleared, and those cleared since then, newest first."""
+    def alerts(
+        self, *, session_id: str = "", cleared_since_us: int, most: int, seen: Seen | None = None
+    ) -> list[StoredAlert]:
+        """Alerts not cleared, and those cleared since then, newest first; those that one view has, or all."""
         return self._database.read_now(
             lambda connection: alerts.find(
-                connection, session_id=session_id, cleared_since_us=cleared_since_us, most=most
+                connection, session_id=session_id, cleared_since_us=cleared_since_us, most=most, seen=seen
             )
         )
 

@@ -3,6 +3,7 @@ import { AlarmBanner } from "../parts/alarm_banner.js";
 import { isActive } from "../parts/alarm_words.js";
 import { el, setHidden, setText } from "../parts/dom.js";
 import { LiveLink } from "../parts/live.js";
+import { requireSignIn } from "../parts/signed_in.js";
 import { patientSilence } from "../parts/silence.js";
 import { Store } from "../parts/store.js";
 import { both, startLanguage, t } from "../parts/strings.js";
@@ -24,6 +25,7 @@ const chosen = { selected: query.get("session"), wall: query.get("view") === "wa
 const link = new LiveLink(`${location.origin.replace(/^http/, "ws")}/api/v1/live`, {
   onMessage: (message, nowMs) => store.apply(message, nowMs),
   onBlock: (frame, block) => store.applyBlock(frame, block, frame.heardMs),
+  onRefused: requireSignIn,
 });
 let view = null;
 let refreshedMs = -Infinity;
@@ -121,7 +123,7 @@ function refresh(nowMs) {
   const shown = choose();
   const alarms = activeAlarms(linkState, nowMs);
   const alarmsOf = (id) => alarms.filter(({ sessionId }) => sessionId === id).map(({ alert }) => alert);
-  view.toolbar.update({ wall: chosen.wall, autoSignIn: Boolean(store.hello?.auto_sign_in), nowUs });
+  view.toolbar.update({ wall: chosen.wall, hello: store.hello, nowUs });
   view.cards.update(store, alarmsOf, chosen, linkState, nowMs);
   // Behind a dead link every patient is without data: the banner says it once, for all.
   view.alarms.update(linkState.dead ? alarms.filter(({ own }) => !own) : alarms, store.vocabulary);

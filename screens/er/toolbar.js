@@ -1,6 +1,7 @@
 // The bar on top: view, trace settings, screen calibration, language, clock.
 import { el, setAttribute, setHidden, setText } from "../parts/dom.js";
 import { LAYOUTS } from "../parts/lead_layout.js";
+import { SignedIn } from "../parts/signed_in.js";
 import { language, otherLanguage, setLanguage, t } from "../parts/strings.js";
 import { clockText } from "../parts/time_text.js";
 import { GAINS, NOMINAL_PX_PER_MM, SPEEDS } from "./settings.js";
@@ -14,6 +15,7 @@ export class Toolbar {
     this.signIn = el("span", { class: "auto-sign-in", "data-testid": "auto-sign-in", hidden: true });
     this.patient = el("button", { type: "button", "data-testid": "view-patient", onclick: () => onView(false) }, t("patient"));
     this.wall = el("button", { type: "button", "data-testid": "view-wall", onclick: () => onView(true) }, t("wall"));
+    this.signedIn = new SignedIn();
     this.calibration = calibrationDialog(settings);
     this.node = el(
       "header",
@@ -26,6 +28,7 @@ export class Toolbar {
       el("button", { type: "button", onclick: () => this.calibration.showModal() }, t("calibrate")),
       el("span", { class: "spring" }),
       this.signIn,
+      this.signedIn.node,
       el(
         "button",
         {
@@ -45,11 +48,12 @@ export class Toolbar {
     );
   }
 
-  update({ wall, autoSignIn, nowUs }) {
+  update({ wall, hello, nowUs }) {
     setText(this.clock, clockText(nowUs));
     setAttribute(this.patient, "aria-pressed", String(!wall));
     setAttribute(this.wall, "aria-pressed", String(wall));
-    setHidden(this.signIn, !autoSignIn);
+    this.signedIn.update(hello);
+    setHidden(this.signIn, !hello?.auto_sign_in);
     setText(this.signIn, t("auto_sign_in"));
   }
 

@@ -1,6 +1,7 @@
 // The fleet screen for those who run the boxes: composes link, list, filter and details.
 import { el, setAttribute, setHidden, setText } from "../parts/dom.js";
 import { LiveLink } from "../parts/live.js";
+import { requireSignIn, SignedIn } from "../parts/signed_in.js";
 import { both, language, otherLanguage, setLanguage, startLanguage, t } from "../parts/strings.js";
 import { ageText, clockText } from "../parts/time_text.js";
 import { Boxes } from "./boxes.js";
@@ -27,6 +28,7 @@ const link = new LiveLink(`${location.origin.replace(/^http/, "ws")}/api/v1/flee
     boxes.apply(message, nowMs);
     if (message.type === "fleet" && view) refreshSoon();
   },
+  onRefused: requireSignIn,
 });
 const timing = { refreshes: 0, lastMs: 0, worstMs: 0 };
 let view = null;
@@ -57,6 +59,7 @@ function build() {
     counts: Object.fromEntries(GROUPS.map((group) => [group, el("b", {})])),
     clock: el("time", { class: "clock", "data-testid": "clock" }),
     signIn: el("span", { class: "auto-sign-in", hidden: true }, t("auto_sign_in")),
+    signedIn: new SignedIn(),
     shown: el("span", { class: "shown", role: "status", "data-testid": "shown" }),
     deadSince: el("span", {}),
     connecting: el("p", { class: "nothing", "data-testid": "connecting" }),
@@ -95,6 +98,7 @@ function toolbar() {
     el("h1", { class: "brand" }, el("b", {}, "vitalwire"), el("span", {}, t("fleet_title"))),
     el("span", { class: "spring" }),
     view.signIn,
+    view.signedIn.node,
     el(
       "button",
       { type: "button", "data-testid": "language-switch", title: t("language_hint"), lang: language() === "zh" ? "en" : "zh-CN", onclick: change },
@@ -142,6 +146,7 @@ function refresh() {
   view.details.update(boxes.rows.get(chosen.box), nowUs, dead);
   showCounts(countGroups(all), shown.length);
   setText(view.clock, clockText(nowUs));
+  view.signedIn.update(boxes.hello);
   setHidden(view.signIn, !boxes.hello?.auto_sign_in);
   setHidden(view.dead, !dead);
   setAttribute(document.body, "data-dead", dead ? "true" : null);

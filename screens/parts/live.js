@@ -1,5 +1,7 @@
 // The live channel (docs/live.md): one WebSocket, its silence watched, opened again with jittered back-off.
 
+import { SIGNED_OUT } from "./signed_in.js";
+
 // The server ticks every second: three missing ticks mean this screen has lost it.
 export const SILENCE_MS = 3000;
 // A half-open socket never closes by itself.
@@ -29,9 +31,15 @@ export const backOffMs = (attempt, random = Math.random) =>
   random() * Math.min(BACK_OFF_MAX_MS, BACK_OFF_MS * 2 ** attempt);
 
 export class LiveLink {
-  /** Without `onBlock` no waveform is expected: a binary frame counts as bad. */
-  constructor(url, { onMessage, onBlock = null }) {
+  #hasSpoken = false;
+
+  /**
+   * Without `onBlock` no waveform is expected: a binary frame counts as bad. `onRefused` hears that a channel never
+   * spoke or that the sign-in ended: a refused handshake tells a page nothing, so it may ask why.
+   */
+  constructor(url, { onMessage, onBlock = null, onRefused = () => {} }) {
     this.url = url;
+    this.onRefused = onRefused;
     this.onMessage = onMessage;
     this.onBlock = onBlock;
     this.worker = null;
@@ -68,11 +76,16 @@ export class LiveLink {
     this.socket = socket;
     this.openedMs = performance.now();
     socket.onmessage = ({ data }) => this.#heard(data);
-    socket.onclose = () => this.#lost(socket);
+    socket.onclose = ({ code }) => {
+      if (!this.#hasSpoken || code === SIGNED_OUT) this.onRefused();
+      this.#lost(socket);
+    };
+    this.#hasSpoken = false;
   }
 
   #heard(data) {
     const nowMs = performance.now();
+    this.#hasSpoken = true;
     this.heardMs = nowMs;
     if (typeof data === "string") {
       const message = JSON.parse(data);

@@ -1,5 +1,6 @@
 // Every word the screens show, in one table; and the language in use.
 import { FLEET } from "./strings_fleet.js";
+import { SIGN_IN } from "./strings_sign_in.js";
 
 const TABLE = {
   title: { en: "Emergency room", zh: "急诊大屏" },
@@ -108,6 +109,7 @@ const TABLE = {
   metric_low: { en: "{metric} low", zh: "{metric}过低" },
   colon: { en: ": ", zh: ":" },
   ...FLEET,
+  ...SIGN_IN,
 };
 
 // Alarm conditions and device events that are not `<metric>_high` or `<metric>_low`.

@@ -42,8 +42,8 @@ def record(body: Body, *, session_id: str = "s1", mono_us: int = 5, origin: Orig
     return encode_record(body, device_id="monitor", session_id=session_id, origin=origin, boot_id=BOOT, mono_us=mono_us)
 
 
-def heart_rate(value: float, time_us: int = NOW_US) -> bytes:
-    return record(Numeric(Metric.HEART_RATE, value, time_us))
+def heart_rate(value: float, time_us: int = NOW_US, *, session_id: str = "s1") -> bytes:
+    return record(Numeric(Metric.HEART_RATE, value, time_us), session_id=session_id)
 
 
 def frame(
@@ -72,8 +72,11 @@ def gateway_client(config: CloudConfig, gateway: str, *, password: str = "") -> 
     )
 
 
-def wave(first_index: int, start_us: int = NOW_US, *, block: SampleBlock | None = None) -> bytes:
+def wave(
+    first_index: int, start_us: int = NOW_US, *, block: SampleBlock | None = None, session_id: str = "s1"
+) -> bytes:
     if block is None:
         samples = np.arange(first_index, first_index + 100, dtype=np.int32).reshape(50, 2)
         block = SampleBlock("ecg", ("I", "II"), samples, 500.0, (0.001, 0.001), (0.0, 0.0), first_index, start_us)
-    return record(WaveformBlock(block.stream, encode(block), block.acquisition, block.quality))
+    body = WaveformBlock(block.stream, encode(block), block.acquisition, block.quality)
+    return record(body, session_id=session_id)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cloud.access_config import AccessConfig, AccessMode
 from cloud.bus.broker import Broker
-from cloud.config import AccessConfig, AccessMode, ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
+from cloud.config import ApiConfig, BrokerConfig, CloudConfig, GatewayConfig
 from cloud.store.location import StoreLocation
 from tests.cloud.postgres_server import HOW_TO_INSTALL, PostgresServer, find_binaries
 from tests.cloud.sites import HAS_MOSQUITTO, KINDS, Site, open_site

@@ -16,9 +16,11 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
+from cloud.access_config import AccessConfig, AccessMode
 from cloud.app import run
-from cloud.config import AccessConfig, AccessMode, CloudConfig
+from cloud.config import STORE_FILE, CloudConfig
 from cloud.store.audit.head import head_file
+from tests.cloud.api.apps import PASSWORD
 from tests.cloud.cloud_frames import frame, gateway_client, heart_rate, record, wave
 from vitalwire.__main__ import main
 from wire import topics
@@ -199,6 +201,31 @@ async def test_a_screen_signs_in_by_subprotocol_and_the_cloud_ends_while_it_watc
     assert asyncio.get_running_loop().time() - began_s < 8
     assert not (config.state_path / "broker.pid").exists()
     await socket.close()
+
+
+@pytest.mark.timeout(60)
+async def test_a_screen_is_dropped_when_its_account_is_disabled_on_the_command_line(
+    config: CloudConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text(PASSWORD)
+    act = ["account", "--store", str(config.state_path / STORE_FILE)]
+    async with cloud(msgspec.structs.replace(config, access=AccessConfig(mode=AccessMode.ACCOUNTS))) as url:
+        add = [*act, "add", "wang", "--role", "er_clinician", "--hospital", "H1", "--password-file"]
+        assert await asyncio.to_thread(main, [*add, str(tmp_path / "password")]) == 0
+        async with httpx.AsyncClient(base_url=url, headers={"Origin": url}) as browser:
+            body = {"name": "wang", "password": PASSWORD}
+            assert (await browser.post("/api/v1/sign-in", json=body)).status_code == 200
+            cookie = {"Cookie": f"vw_session={browser.cookies['vw_session']}"}
+        address = url.replace("http", "ws") + "/api/v1/live"
+        socket = await connect(address, additional_headers=cookie)
+        assert (await Screen(socket).next("hello"))["principal"] == "wang"
+        assert await asyncio.to_thread(main, [*act, "disable", "wang"]) == 0
+        async with asyncio.timeout(5):
+            await socket.wait_closed()
+        assert socket.close_code == 4401
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await connect(address, additional_headers=cookie)
+        assert refused.value.response.status_code == 401
 
 
 @pytest.mark.timeout(30)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cloud.access_config import AccessConfig, LimitConfig, OidcConfig
 from cloud.app import store_location
 from cloud.config import ApiConfig, BrokerConfig, CloudConfig, TlsConfig, parse_address, parse_endpoint
 from cloud.store.location import ServerStore
@@ -13,6 +14,10 @@ from wire.configuration import ConfigError, convert, load
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "cloud.toml"
 DEMO = {"access": {"mode": "demo"}}
+OIDC: dict[str, Any] = {
+    "mode": "accounts",
+    "oidc": {"issuer": "https://id.example", "client_id": "v", "client_secret_file": "s", "roles": {}},
+}
 
 
 def mqtt(**keys: str) -> dict[str, Any]:
@@ -23,10 +28,9 @@ def test_the_example_is_valid_and_names_every_key() -> None:
     config = load(EXAMPLE, CloudConfig)
     assert [gateway.id for gateway in config.gateways] == ["ambulance-1", "ambulance-2"]
     text = EXAMPLE.read_text()
-    for struct in (CloudConfig, BrokerConfig, ApiConfig, TlsConfig):
+    for struct in (CloudConfig, BrokerConfig, ApiConfig, TlsConfig, AccessConfig, LimitConfig, OidcConfig):
         for field in msgspec.structs.fields(struct):
             assert field.name in text, field.name
-    assert "tokens_file" in text
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,13 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"store_url": "postgresql+psycopg://me@/store?host=db.example&sslmode=require"}, "sslmode=verify-full"),
         ({"access": {"mode": "token"}}, "tokens_file"),
         ({"access": {"mode": "open"}}, "demo"),
+        ({"access": OIDC}, "needs public_url"),
+        ({"access": OIDC | {"public_url": "http://vital.example"}}, "needs public_url"),
+        ({"access": OIDC | {"mode": "token", "tokens_file": "t"}}, "only for mode = 'accounts'"),
+        ({"access": {"oidc": OIDC["oidc"] | {"issuer": "http://id.example"}}}, "must be https"),
+        ({"access": {"oidc": OIDC["oidc"] | {"roles": {"staff": "king"}}}}, "'king' is no role"),
+        ({"access": {"mode": "accounts", "limits": {"king": {}}}}, "limits.king: no such role; allowed: er_clinician"),
+        ({"access": {"mode": "accounts", "limits": {"operator": {"idle_minutes": 0}}}}, "idle_minutes"),
         ({}, "access"),
     ],
 )

@@ -342,3 +342,16 @@ test("a session closed while the screen was away disappears after the next snaps
   store.sweep(64_000);
   assert.equal(store.patients.size, 0);
 });
+
+test("after signing in one goes only to a path of this server", async () => {
+  const { safeNext } = await part("signed_in");
+  const origin = "https://vital.example";
+  const next = (asked, role = "er_clinician") => safeNext(asked, role, origin);
+  assert.equal(next("/er?view=wall"), "/er?view=wall");
+  assert.equal(next("/fleet"), "/fleet");
+  for (const asked of [null, "", "er", "https://evil.example/", "//evil.example", "/\\evil.example", "/sign-in", "/api/v1/me"]) {
+    assert.equal(next(asked), "/er", asked);
+  }
+  assert.equal(next("//evil.example", "operator"), "/fleet");
+  assert.equal(next("", "auditor"), null);
+});

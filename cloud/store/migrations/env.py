@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from cloud.store.schema import metadata
+from cloud.store import access_tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+# The same metadata as cloud.store.schema, with every table in it.
+context.configure(connection=context.config.attributes["connection"], target_metadata=access_tables.account.metadata)
 with context.begin_transaction():
     context.run_migrations()

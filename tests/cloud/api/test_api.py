@@ -8,25 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from cloud.api.audit import Audit
-from cloud.api.auth import Access, Permission, Requires
-from cloud.api.server import build_app
-from cloud.commands import Commands
-from cloud.config import AccessConfig, AccessMode
+from cloud.access_config import AccessConfig, AccessMode
+from cloud.api.auth import Permission, Requires
+from cloud.api.tokens import read_tokens
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
-from cloud.feed import Feed
-from cloud.store import schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
-from cloud.store.fleet import FleetReader
-from cloud.store.reader import StoreReader
+from tests.cloud.api.apps import audited, build, client_of
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
-from wire.commands import Command
 from wire.configuration import ConfigError
 from wire.messages import Lane
 from wire.readings import SessionEvent, SessionKind, SessionPhase
@@ -43,35 +36,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-def build(database: Database, access: AccessConfig) -> FastAPI:
-    clock, counters = FakeClock(), Counters()
-
-    async def send(gateway: str, command: Command) -> None:
-        raise AssertionError("nothing is sent by a route itself")
-
-    return build_app(
-        access=Access(access),
-        audit=Audit(database, clock),
-        reader=StoreReader(database),
-        fleet_reader=FleetReader(database),
-        commands=Commands(database, clock, counters, send, ["gw-1"]),
-        feed=Feed(clock, counters),
-        counters=counters,
-        clock=clock,
-    )
-
-
 @pytest.fixture
 def token_app(database: Database, tmp_path: Path) -> FastAPI:
     lines = [f"{name} {role} {hashlib.sha256(token.encode()).hexdigest()}" for name, (role, token) in TOKENS.items()]
     (tmp_path / "tokens").write_text("# people\n" + "\n".join(lines) + "\n")
     return build(database, AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens")))
-
-
-def client_of(app: FastAPI, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app, client=("10.0.0.9", 1)), base_url="http://127.0.0.1", headers=headers
-    )
 
 
 @pytest.fixture
@@ -86,12 +55,6 @@ async def demo(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
     async with client_of(build(database, AccessConfig(mode=AccessMode.DEMO))) as client:
         yield client
-
-
-def audited(database: Database) -> list[tuple[str, str, str, str, str]]:
-    c = schema.audit.c
-    query = sa.select(c.principal, c.action, c.object, c.source, c.result).order_by(c.audit_id)
-    return [tuple(row) for row in database.read_now(lambda connection: connection.execute(query).all())]  # type: ignore[misc]
 
 
 def test_every_route_declares_exactly_one_permission(token_app: FastAPI) -> None:
@@ -250,7 +213,30 @@ async def test_metrics_count_rows(demo: httpx.AsyncClient) -> None:
     assert "vitalwire_stored_waveform_rows 3" in text
 
 
-def test_a_bad_token_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / "tokens").write_text("x nurse abc\n")
-    with pytest.raises(ConfigError, match="line 1"):
-        Access(AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens")))
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x nurse abc", "line 1"),
+        ("x nurse " + "0" * 64, "roles: er_clinician"),
+        ("x integration " + "0" * 64, "takes scopes"),
+        ("x integration:everything " + "0" * 64, "record:read"),
+        ("x operator:record:read " + "0" * 64, "no other role does"),
+        ("x operator@H1 " + "0" * 64, "sees no hospital's patients"),
+        ("x er_clinician@* " + "0" * 64, "only integration"),
+    ],
+)
+def test_a_bad_token_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "tokens").write_text(line + "\n")
+    with pytest.raises(ConfigError, match="line 1") as error:
+        read_tokens(AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens")))
+    assert said in str(error.value)
+
+
+async def test_an_integration_client_has_its_scopes_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    hashed = hashlib.sha256(b"i-token").hexdigest()
+    (tmp_path / "tokens").write_text(f"mirror integration:record:read,metrics:read@* {hashed}\n")
+    app = build(database, AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens")))
+    async with client_of(app, Authorization="Bearer i-token") as client:
+        assert (await client.get("/api/v1/sessions")).status_code == 200
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/api/v1/fleet")).status_code == 403

@@ -10,21 +10,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from cloud.api.audit import Audit
-from cloud.api.auth import Access
-from cloud.api.server import build_app
-from cloud.commands import Commands
-from cloud.config import AccessConfig, AccessMode
+from cloud.access_config import AccessConfig, AccessMode
 from cloud.counters import Counters
 from cloud.feed import Feed
 from cloud.fleet import Fleet
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
-from cloud.store.fleet import FleetReader
-from cloud.store.reader import StoreReader
-from tests.cloud.api.test_api import audited, client_of
+from tests.cloud.api.apps import audited, build, client_of
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, record
-from wire.commands import Command
 from wire.readings import DeviceState, Status
 
 TOKENS = {"doctor": "er_clinician", "ops": "operator"}
@@ -44,10 +37,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-async def sent_nothing(_gateway: str, _command: Command) -> None:
-    raise AssertionError("no route of the fleet commands")
-
-
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> FastAPI:
     lines = [f"{name} {role} {hashlib.sha256(name.encode()).hexdigest()}" for name, role in TOKENS.items()]
@@ -57,16 +46,8 @@ def app(database: Database, tmp_path: Path) -> FastAPI:
     said = frame([record(STATUS)], 1)
     Appender(database, clock).append([Incoming("vw.1.gw-1.up.routine", said)])
     feed.hear("vw.1.gw-1.up.routine", said)
-    return build_app(
-        access=Access(AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens"))),
-        audit=Audit(database, clock),
-        reader=StoreReader(database),
-        fleet_reader=FleetReader(database),
-        commands=Commands(database, clock, counters, sent_nothing, []),
-        feed=feed,
-        counters=counters,
-        clock=clock,
-    )
+    access = AccessConfig(mode=AccessMode.TOKEN, tokens_file=str(tmp_path / "tokens"))
+    return build(database, access, clock=clock, counters=counters, feed=feed, gateways=[])
 
 
 def operator(app: FastAPI) -> httpx.AsyncClient:

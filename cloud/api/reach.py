@@ -1,0 +1,120 @@
+"""Which patients somebody may see: the one place that every route and the live feed ask.
+
+A hospital sees what is routed to it until the session closes; break-glass opens one session for one person for a while;
+what was never routed is seen as the site's configuration says. For a query the rule is cloud.store.routed.condition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from cloud.access_config import AccessConfig, Unrouted
+from cloud.api.permissions import EVERY_HOSPITAL, Principal
+from cloud.store import break_glass, routed
+from cloud.store.break_glass import Grant
+from cloud.store.database import Database
+from cloud.store.routed import Routing, Seen
+from wire.clock import MICROSECONDS, Clock
+
+# Routes of sessions that have closed since are let go of when there are so many: 2 MB.
+_MOST_ROUTES = 10_000
+_MINUTE_US = 60 * MICROSECONDS
+
+
+class Reach:
+    """The rule, with what it needs of open sessions in memory: the feed asks it for every frame and screen."""
+
+    def __init__(self, database: Database, clock: Clock, config: AccessConfig) -> None:
+        self._database, self._clock, self._config = database, clock, config
+        self._routes: dict[str, frozenset[str]] = {}
+        self._grants: dict[tuple[str, str], int] = {}
+        self._watching: dict[asyncio.Event, Principal] = {}
+
+    async def load(self) -> None:
+        """Reads what stands. Raises StoreUnavailable."""
+        now_us = self._clock.now_us()
+        self._routes = await self._database.read(routed.open_routes)
+        grants = await self._database.read(lambda connection: break_glass.active(connection, now_us))
+        self._grants = {(grant.account, grant.session_id): grant.expires_us for grant in grants}
+
+    def seen_by(self, principal: Principal) -> Seen | None:
+        """The view of a principal for queries; None sees every hospital's."""
+        if principal.hospital == EVERY_HOSPITAL:
+            return None
+        is_unrouted_seen = self._config.unrouted is Unrouted.ALL_HOSPITALS
+        account = principal.name if principal.is_person else ""
+        return Seen(account, principal.hospital, self._clock.now_us(), is_unrouted_seen)
+
+    async def may_see(self, principal: Principal, session_id: str) -> bool:
+        """Whether one stored session may be seen, open or closed."""
+        seen = self.seen_by(principal)
+        if seen is None:
+            return True
+        return await self._database.read(lambda connection: routed.may_see(connection, seen, session_id))
+
+    def live_view(self, principal: Principal) -> Callable[[str], bool]:
+        """Whether an open session may be seen, asked again for every frame."""
+        if principal.hospital == EVERY_HOSPITAL:
+            return lambda session_id: True
+        is_unrouted_seen = self._config.unrouted is Unrouted.ALL_HOSPITALS
+
+        def sees(session_id: str) -> bool:
+            hospitals = self._routes.get(session_id)
+            if is_unrouted_seen if hospitals is None else principal.hospital in hospitals:
+                return True
+            if not principal.is_person:
+                return False
+            return self._grants.get((principal.name, session_id), 0) > self._clock.now_us()
+
+        return sees
+
+    async def until_changed(self, principal: Principal) -> None:
+        """Returns once the principal may see other open sessions than now."""
+        changed = asyncio.Event()
+        self._watching[changed] = principal
+        now_us = self._clock.now_us()
+        ends = [end for (account, _), end in self._grants.items() if account == principal.name and end > now_us]
+        try:
+            async with asyncio.timeout((min(ends) - now_us) / MICROSECONDS if ends else None):
+                await changed.wait()
+        except TimeoutError:
+            return  # what was opened for a while is closed again
+        finally:
+            del self._watching[changed]
+
+    async def route(self, session_id: str, hospital: str, *, is_routed: bool, routed_by: str) -> None:
+        """Routes a session to a hospital, or no longer; open screens follow at once. Raises StoreUnavailable."""
+        routing = Routing(session_id, hospital, int(is_routed), self._clock.now_us(), routed_by)
+        await self._database.write(lambda connection: routed.append(connection, routing))
+        before = self._routes.get(session_id)
+        after = (before or frozenset()) - {hospital} | ({hospital} if is_routed else frozenset())
+        self._routes[session_id] = after
+        if before is None:  # it is no longer everybody's
+            self._tell(lambda principal: principal.hospital != EVERY_HOSPITAL)
+        elif before != after:
+            self._tell(lambda principal: principal.hospital == hospital)
+        if len(self._routes) > _MOST_ROUTES:
+            self._routes = await self._database.read(routed.open_routes)
+
+    async def history(self, session_id: str, most: int) -> list[Routing]:
+        """How a session was routed, newest first."""
+        return await self._database.read(lambda connection: routed.history(connection, session_id, most))
+
+    async def break_glass(self, principal: Principal, session_id: str, reason: str) -> Grant:
+        """Opens one session for one person for a while. Raises StoreUnavailable."""
+        now_us = self._clock.now_us()
+        expires_us = now_us + self._config.break_glass_minutes * _MINUTE_US
+        grant_id = secrets.token_hex(16)
+        grant = Grant(grant_id, principal.name, principal.hospital, session_id, reason, now_us, expires_us)
+        await self._database.write(lambda connection: break_glass.add(connection, grant))
+        self._grants = {key: end for key, end in self._grants.items() if end > now_us}
+        self._grants[(principal.name, session_id)] = expires_us
+        self._tell(lambda watching: watching.name == principal.name)
+        return grant
+
+    def _tell(self, whom: Callable[[Principal], bool]) -> None:
+        for changed, principal in self._watching.items():
+            if whom(principal):
+                changed.set()

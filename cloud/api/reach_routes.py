@@ -1,0 +1,137 @@
+"""The routes that say who may see a session: routing it to hospitals, breaking the glass, reviewing that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Request, Response
+from msgspec import Meta
+
+from cloud.api.audit import Audit
+from cloud.api.auth import Refused, Requires, source_of
+from cloud.api.bodies import read_body
+from cloud.api.permissions import Permission, Principal
+from cloud.api.reach import Reach
+from cloud.api.routes import Json
+from cloud.store import break_glass
+from cloud.store.database import Database
+from cloud.store.reader import StoreReader
+from wire.clock import Clock
+
+router = APIRouter()
+
+_MOST = 200
+# A sentence: shorter than 10 characters gives no reason a reviewer could judge (in Chinese that is one too).
+_Words = Annotated[str, Meta(min_length=10, max_length=500)]
+_MOST_BYTES = 12 * 500 + 200
+
+
+class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a hospital is to see it."""
+
+    hospital: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+    routed: bool = True
+
+
+class _Break(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why."""
+
+    reason: _Words
+
+
+class _Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the reviewer found."""
+
+    note: _Words
+
+
+@router.post("/api/v1/sessions/{session_id}/hospitals")
+async def route_session(
+    session_id: str,
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.ROUTE_SESSIONS, "route session"))],
+) -> Response:
+    """Routes a session to a hospital, or no longer."""
+    asked = await read_body(request, _Route, _MOST_BYTES)
+    await _check_session(request, session_id)
+    reach = _reach(request)
+    await reach.route(session_id, asked.hospital, is_routed=asked.routed, routed_by=principal.name)
+    return Json({"routed": [each._asdict() for each in await reach.history(session_id, _MOST)]})
+
+
+@router.get(
+    "/api/v1/sessions/{session_id}/hospitals",
+    dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "view routing"))],
+)
+async def view_routing(session_id: str, request: Request) -> Response:
+    """How a session was routed, newest first."""
+    return Json({"routed": [each._asdict() for each in await _reach(request).history(session_id, _MOST)]})
+
+
+@router.post("/api/v1/sessions/{session_id}/break-glass")
+async def break_the_glass(
+    session_id: str,
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.BREAK_GLASS, "break glass"))],
+) -> Response:
+    """Opens one session for the person who asks, for a limited time; the auditor sees it as to be reviewed."""
+    if not principal.is_person:
+        raise Refused(403, "only a person who has signed in may break the glass")
+    asked = await read_body(request, _Break, _MOST_BYTES)
+    await _check_session(request, session_id)
+    audit: Audit = request.app.state.audit
+    source = source_of(request)
+    # The reason is on the trail before anything is shown for it.
+    await audit.write(
+        principal.name, principal.role, "give a reason", session_id, source, "allowed", reason=asked.reason
+    )
+    grant = await _reach(request).break_glass(principal, session_id, asked.reason)
+    return Json({"grant": grant._asdict()}, status_code=201)
+
+
+@router.get("/api/v1/break-glass", dependencies=[Depends(Requires(Permission.REVIEW_BREAK_GLASS, "list break-glass"))])
+async def list_break_glass(request: Request) -> Response:
+    """Every grant, those to be reviewed first."""
+    database: Database = request.app.state.database
+    found = await database.read(lambda connection: break_glass.listed(connection, _MOST))
+    rows = [
+        {**each.grant._asdict(), "to_review": not each.reviewer, "reviewer": each.reviewer, "note": each.note}
+        for each in found
+    ]
+    return Json({"grants": rows})
+
+
+@router.post("/api/v1/break-glass/{grant_id}/review")
+async def review_break_glass(
+    grant_id: Annotated[str, Path(max_length=32)],
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.REVIEW_BREAK_GLASS, "review break-glass"))],
+) -> Response:
+    """The one review of a grant, by another person than the one it was for."""
+    asked = await read_body(request, _Review, _MOST_BYTES)
+    database: Database = request.app.state.database
+    clock: Clock = request.app.state.clock
+    grant = await database.read(lambda connection: break_glass.find(connection, grant_id))
+    if grant is None:
+        return Json({"error": "no such grant"}, status_code=404)
+    if grant.account == principal.name or not principal.is_person:
+        raise Refused(403, "another person reviews it")
+    now_us = clock.now_us()
+    is_new = await database.write(
+        lambda connection: break_glass.review(connection, grant_id, principal.name, asked.note, now_us)
+    )
+    return Json({"reviewed": True}) if is_new else Json({"error": "reviewed already"}, status_code=409)
+
+
+async def _check_session(request: Request, session_id: str) -> None:
+    """Within the route, after its permission: whether a session is there is not told to everybody."""
+    reader: StoreReader = request.app.state.reader
+    await asyncio.to_thread(reader.session, session_id)  # or UnknownSession
+
+
+def _reach(request: Request) -> Reach:
+    reach = request.app.state.reach
+    assert isinstance(reach, Reach)
+    return reach

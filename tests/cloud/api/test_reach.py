@@ -1,0 +1,252 @@
+"""Which patients somebody sees: by routing, by break-glass, live and stored, and by no other way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud.access_config import AccessConfig, AccessMode, Unrouted
+from cloud.api.permissions import ROLES, Principal
+from cloud.api.reach import Reach
+from cloud.consumers import boards_consumer
+from cloud.counters import Counters
+from cloud.feed import Feed
+from cloud.store import routed
+from cloud.store.append import Appender, Incoming
+from cloud.store.database import Database
+from cloud.store.reader import StoreReader
+from tests.cloud.api.apps import audited, build, person, signed_in
+from tests.cloud.api.asgi_socket import Closed, join
+from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+from wire.messages import Lane
+from wire.readings import Alert, AlertKind, AlertPhase, Priority, SessionEvent, SessionKind, SessionPhase
+
+ONE, TWO = person("one", "er_clinician", "H1"), person("two", "er_clinician", "H2")
+DISPATCHER, AUDITOR = person("disp", "dispatcher"), person("audi", "auditor")
+REASON = {"reason": "arrest in the lobby, crew called"}
+MINUTE_US = 60_000_000
+
+
+def opened(session_id: str, phase: SessionPhase = SessionPhase.OPENED) -> bytes:
+    return record(SessionEvent(session_id, SessionKind.MISSION, phase, NOW_US, session_id.upper()))
+
+
+def raised(number: int) -> bytes:
+    step = Alert(f"a{number}", "spo2_low", AlertKind.PHYSIOLOGICAL, Priority.HIGH, AlertPhase.RAISED, NOW_US, NOW_US)
+    return record(step, session_id=f"s{number}")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "store.sqlite")
+    numbers = (1, 2, 3)
+    frames = [
+        frame([opened(f"s{n}") for n in numbers] + [raised(n) for n in numbers], 1, lane=Lane.URGENT),
+        frame([heart_rate(60 + n, NOW_US + n, session_id=f"s{n}") for n in numbers], 1),
+        frame([wave(0, session_id=f"s{n}") for n in numbers], 1, lane=Lane.BULK),
+    ]
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.x", one) for one in frames])
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def feed(clock: FakeClock) -> Feed:
+    return Feed(clock, Counters())
+
+
+@pytest.fixture
+async def app(database: Database, clock: FakeClock, feed: Feed) -> FastAPI:
+    """s1 is routed to H1, s2 to H2, s3 nowhere yet."""
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE), clock=clock, feed=feed)
+    for number in (1, 2):
+        await app.state.reach.route(f"s{number}", f"H{number}", is_routed=True, routed_by="test")
+    for session in StoreReader(database).sessions(most=9):
+        feed.put_session(session, [])
+    return app
+
+
+async def sees(client: Any) -> set[str]:
+    listed = (await client.get("/api/v1/sessions")).json()["sessions"]
+    alerts = (await client.get("/api/v1/alerts")).json()["alerts"]
+    found = {session["session_id"] for session in listed}
+    assert {alert["session_id"] for alert in alerts} == found
+    for number in (1, 2, 3):
+        for path in ("numerics", "waveforms", "waveforms?stream=ecg", "waveforms?stream=ecg&index=true"):
+            answer = await client.get(f"/api/v1/sessions/s{number}/{path}")
+            assert answer.status_code == (200 if f"s{number}" in found else 404), (number, path)
+            if answer.status_code == 404:
+                assert answer.json() == (await client.get("/api/v1/sessions/nobody/numerics")).json()
+    return found
+
+
+async def test_a_hospital_sees_what_is_routed_to_it_until_the_session_closes(app: FastAPI, database: Database) -> None:
+    one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
+    dispatcher = await signed_in(app, database, DISPATCHER)
+    assert (await sees(one), await sees(two)) == ({"s1"}, {"s2"})
+    path = "/api/v1/sessions/s1/hospitals"
+    assert (await dispatcher.post(path, json={"hospital": "H2"})).status_code == 200
+    assert (await dispatcher.post(path, json={"hospital": "H1", "routed": False})).status_code == 200
+    assert (await sees(one), await sees(two)) == (set(), {"s1", "s2"})
+    history = (await dispatcher.get(path)).json()["routed"]
+    assert [(row["hospital"], row["is_routed"], row["routed_by"]) for row in history] == [
+        ("H1", 0, "disp"),
+        ("H2", 1, "disp"),
+        ("H1", 1, "test"),
+    ]
+    closed = frame([opened("s2", SessionPhase.CLOSED)], 100, lane=Lane.URGENT)
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.x", closed)])
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    assert await sees(two) == {"s1"}
+    refused = [row for row in audited(database) if row[0] == "one" and row[2] == "s2"]
+    assert {row[4] for row in refused} == {"refused"}
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"hospital": ""}, {"hospital": "*"}, {"hospital": "H1'--"}, {"hospital": "x" * 64}]
+)
+async def test_routing_takes_known_sessions_and_plain_hospitals(
+    app: FastAPI, database: Database, body: dict[str, str]
+) -> None:
+    dispatcher = await signed_in(app, database, DISPATCHER)
+    assert (await dispatcher.post("/api/v1/sessions/s1/hospitals", json=body)).status_code == 422
+    assert (await dispatcher.post("/api/v1/sessions/nobody/hospitals", json={"hospital": "H1"})).status_code == 404
+
+
+async def test_breaking_the_glass_opens_one_session_for_one_person_for_a_while(
+    app: FastAPI, database: Database, clock: FakeClock
+) -> None:
+    one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
+    colleague = await signed_in(app, database, person("else", "er_clinician", "H1"))
+    assert (await one.post("/api/v1/sessions/s2/break-glass", json={"reason": "because"})).status_code == 422
+    assert (await one.post("/api/v1/sessions/nobody/break-glass", json=REASON)).status_code == 404
+    assert (await one.post("/api/v1/sessions/s2/break-glass", json=REASON)).status_code == 201
+    assert [await sees(client) for client in (one, two, colleague)] == [{"s1", "s2"}, {"s2"}, {"s1"}]
+    clock.us += 60 * MINUTE_US
+    assert await sees(one) == {"s1"}
+
+
+async def test_the_auditor_sees_it_as_to_be_reviewed_and_another_person_reviews_it_once(
+    app: FastAPI, database: Database
+) -> None:
+    one, auditor = [await signed_in(app, database, account) for account in (ONE, AUDITOR)]
+    await one.post("/api/v1/sessions/s2/break-glass", json=REASON)
+    (grant,) = (await auditor.get("/api/v1/break-glass")).json()["grants"]
+    assert (grant["account"], grant["session_id"], grant["to_review"]) == ("one", "s2", True)
+    assert grant["reason"] == REASON["reason"]
+    path, note = f"/api/v1/break-glass/{grant['grant_id']}/review", {"note": "the crew confirms the call"}
+    assert (await one.post(path, json=note)).status_code == 403
+    assert (await auditor.post(path, json={"note": "ok"})).status_code == 422
+    assert (await auditor.post(path.replace(grant["grant_id"], "0" * 32), json=note)).status_code == 404
+    # The same name under another role is still the same person.
+    own = await app.state.reach.break_glass(
+        Principal("audi", "er_clinician", frozenset(), "H1", b"x"), "s2", "mine mine"
+    )
+    assert (await auditor.post(f"/api/v1/break-glass/{own.grant_id}/review", json=note)).status_code == 403
+    assert (await auditor.post(path, json=note)).status_code == 200
+    assert (await auditor.post(path, json=note)).status_code == 409
+    grants = (await auditor.get("/api/v1/break-glass")).json()["grants"]
+    assert [(row["account"], row["to_review"], row["reviewer"]) for row in grants] == [
+        ("audi", True, ""),
+        ("one", False, "audi"),
+    ]
+
+
+async def test_the_live_feed_tells_a_hospital_only_of_its_own(app: FastAPI, database: Database, feed: Feed) -> None:
+    cookie = (await signed_in(app, database, ONE)).cookies["vw_session"]
+    async with join(app, "/api/v1/live", cookie) as socket:
+        said = await socket.until('"s1"')
+        for number in (2, 3, 1):
+            heard = [heart_rate(70, NOW_US + 9, session_id=f"s{number}")]
+            feed.hear("vw.1.gw-1.up.routine", frame(heard, 50 + number))
+        said += await socket.until('"numeric"')
+        assert not any(other in said for other in ("s2", "s3", "S2", "S3"))
+        await app.state.reach.route("s3", "H1", is_routed=True, routed_by="test")
+        with pytest.raises(Closed, match="4205"):
+            await socket.until("never said")
+    async with join(app, "/api/v1/live", cookie) as socket:
+        assert "s2" not in await socket.until('"s3"')
+        await app.state.access.sign_ins.end_all("one")
+        with pytest.raises(Closed, match="4401"):
+            await socket.until("never said")
+
+
+async def test_what_a_grant_opened_ends_with_it_on_an_open_screen(app: FastAPI, clock: FakeClock) -> None:
+    reach: Reach = app.state.reach
+    principal = Principal("one", "er_clinician", ROLES["er_clinician"], "H1", b"x")
+    await reach.break_glass(principal, "s2", "a reason long enough")
+    view = reach.live_view(principal)
+    assert view("s2")
+    clock.us += 60 * MINUTE_US - 10_000
+    async with asyncio.timeout(2):
+        await reach.until_changed(principal)
+    clock.us += 10_000
+    assert not view("s2")
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("route"), st.sampled_from("123"), st.sampled_from("12"), st.booleans()),
+        st.tuples(st.just("break"), st.sampled_from("123"), st.sampled_from("12"), st.booleans()),
+        st.tuples(st.just("wait"), st.just("1"), st.just("1"), st.booleans()),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.timeout(60)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ACTS, st.sampled_from(Unrouted), st.booleans())
+def test_the_rule_in_memory_is_the_rule_of_the_queries(
+    database: Database, acts: list[tuple[str, str, str, bool]], unrouted: Unrouted, is_loaded: bool
+) -> None:
+    async def play() -> None:
+        database.transaction(clear)
+        clock, config = FakeClock(), AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted)
+        reach = Reach(database, clock, config)
+        people = [Principal(f"p{h}", "er_clinician", frozenset(), f"H{h}", mark) for h in "12" for mark in (b"x", b"")]
+        for kind, session, hospital, flag in acts:
+            if kind == "route":
+                await reach.route(f"s{session}", f"H{hospital}", is_routed=flag, routed_by="x")
+            elif kind == "break":
+                await reach.break_glass(people[0 if hospital == "1" else 2], f"s{session}", "because it must")
+            else:
+                clock.us += 31 * MINUTE_US
+        if is_loaded:
+            reach = Reach(database, clock, config)
+            await reach.load()
+        for principal in people:
+            view = reach.live_view(principal)
+            for session in ("s1", "s2", "s3"):
+                assert view(session) == await reach.may_see(principal, session), (principal, session)
+
+    asyncio.run(play())
+
+
+def clear(connection: sa.Connection) -> None:
+    for table in (routed._routing, routed._grant):
+        connection.execute(sa.delete(table))
+
+
+def test_the_queries_find_their_rows_by_index(database: Database) -> None:
+    seen = routed.Seen("one", "H1", NOW_US, True)
+    query = sa.select(routed.condition(seen, sa.literal("s1")))
+    text = str(query.compile(database.engine.core, compile_kwargs={"literal_binds": True}))
+    plan = database.read_now(lambda connection: connection.execute(sa.text(f"EXPLAIN QUERY PLAN {text}")).all())
+    assert "SCAN session" not in str(plan).replace("SCAN CONSTANT ROW", "")
+    assert orjson.dumps([list(row) for row in plan])

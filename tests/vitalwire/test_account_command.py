@@ -1,0 +1,110 @@
+"""`vitalwire account` on a store that may be in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from cloud.passwords import verify
+from cloud.store import accounts, schema
+from cloud.store.accounts import Account
+from cloud.store.database import Database
+from vitalwire.__main__ import main
+
+GOOD = "blue kettle on tuesday"
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Open all the while, as a running cloud has it."""
+    (tmp_path / "good").write_text(GOOD + "\n")
+    opened = Database(tmp_path / "store.sqlite")
+    yield opened
+    opened.close()
+
+
+def account(tmp_path: Path, *words: str) -> int:
+    return main(["account", "--store", str(tmp_path / "store.sqlite"), *words])
+
+
+def found(database: Database, name: str) -> Account:
+    account = database.read_now(lambda connection: accounts.find(connection, name))
+    assert account is not None
+    return account
+
+
+def add(tmp_path: Path, name: str, *words: str) -> int:
+    return account(tmp_path, "add", name, "--password-file", str(tmp_path / "good"), *words)
+
+
+def test_the_first_operator_is_made_and_nobody_is_there_before(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert account(tmp_path, "list") == 0
+    assert capsys.readouterr().out == ""
+    assert add(tmp_path, "root.op", "--role", "operator") == 0
+    made = found(database, "root.op")
+    assert (made.role, made.hospital, made.title, made.is_disabled) == ("operator", "", "root.op", 0)
+    assert verify(made.password_hash, GOOD).is_right
+    capsys.readouterr()
+    assert account(tmp_path, "list") == 0
+    assert capsys.readouterr().out == "root.op\toperator\t-\tactive\tlocal\n"
+    c = schema.audit.c
+    rows = database.read_now(lambda connection: connection.execute(sa.select(c.action, c.object, c.source)).all())
+    assert [tuple(row) for row in rows] == [("account add", "root.op", "command line")]
+
+
+def test_role_password_and_disable_each_end_what_is_signed_in(database: Database, tmp_path: Path) -> None:
+    assert add(tmp_path, "wang.li", "--role", "er_clinician", "--hospital", "H1") == 0
+    acts = (
+        ("role", "wang.li", "--role", "er_clinician", "--hospital", "H2"),
+        ("password", "wang.li", "--password-file", str(tmp_path / "good")),
+        ("disable", "wang.li"),
+    )
+    for number, act in enumerate(acts):
+        mark = bytes([number]) * 32
+        database.transaction(lambda c, mark=mark: accounts.begin(c, mark, found(database, "wang.li"), "10.0.0.1", 1))
+        assert len(database.read_now(lambda c, mark=mark: accounts.standing(c, [mark]))) == 1
+        assert account(tmp_path, *act) == 0
+        assert database.read_now(lambda c, mark=mark: accounts.standing(c, [mark])) == []
+    assert (found(database, "wang.li").hospital, found(database, "wang.li").is_disabled) == ("H2", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("add", "wang.li", "--role", "king"), "allowed: er_clinician, dispatcher, operator"),
+        (("add", "wang.li", "--role", "integration"), "allowed:"),
+        (("add", "wang.li", "--role", "er_clinician"), "needs --hospital"),
+        (("add", "wang.li", "--role", "operator", "--hospital", "H1"), "leave --hospital out"),
+        (("add", "W li", "--role", "operator"), "is no name"),
+        (("add", "wang.li", "--role", "operator"), "no terminal"),
+        (("add", "wang.li", "--role", "operator", "--password-file", "nowhere"), "nowhere"),
+        (("disable", "nobody"), "no such account"),
+        (("password", "nobody"), "no such account"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(
+    database: Database, tmp_path: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert account(tmp_path, *words) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert database.read_now(accounts.every) == []
+
+
+def test_a_weak_password_or_a_taken_name_is_refused(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "good").write_text("password1234\n")
+    assert add(tmp_path, "wang.li", "--role", "operator") == 2
+    assert "guessed first" in capsys.readouterr().err
+    (tmp_path / "good").write_text(GOOD)
+    assert add(tmp_path, "wang.li", "--role", "operator") == 0
+    assert add(tmp_path, "wang.li", "--role", "auditor") == 2
+    assert "there is such an account" in capsys.readouterr().err
