@@ -16,9 +16,9 @@ from cloud.api.audit import Audit
 from cloud.api.auth import Access
 from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
-from cloud.audit_keeper import AuditKeeper
 from cloud.api.sign_in_desk import SignInDesk
 from cloud.api.tokens import read_tokens
+from cloud.audit_keeper import AuditKeeper
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.bus import Bus
