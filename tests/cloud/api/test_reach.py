@@ -20,7 +20,7 @@ from cloud.api.reach import Reach
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
-from cloud.store import routed
+from cloud.store import routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
@@ -149,6 +149,8 @@ async def test_the_auditor_sees_it_as_to_be_reviewed_and_another_person_reviews_
     (grant,) = (await auditor.get("/api/v1/break-glass")).json()["grants"]
     assert (grant["account"], grant["session_id"], grant["to_review"]) == ("one", "s2", True)
     assert grant["reason"] == REASON["reason"]
+    of_one = sa.select(schema.audit.c.reason).where(schema.audit.c.principal == "one", schema.audit.c.reason != "")
+    assert database.read_now(lambda connection: connection.scalars(of_one).all()) == [REASON["reason"]]
     path, note = f"/api/v1/break-glass/{grant['grant_id']}/review", {"note": "the crew confirms the call"}
     assert (await one.post(path, json=note)).status_code == 403
     assert (await auditor.post(path, json={"note": "ok"})).status_code == 422
