@@ -38,13 +38,25 @@ class Metric(StrEnum):
     TEMPERATURE_EAR = "temperature_ear"
     TEMPERATURE_AXILLARY = "temperature_axillary"
     GLUCOSE = "glucose"
+    GLUCOSE_INTERSTITIAL = "glucose_interstitial"
     WEIGHT = "weight"
     HEIGHT = "height"
     BMI = "bmi"
     BODY_FAT = "body_fat"
+    BODY_IMPEDANCE = "body_impedance"
+    MUSCLE_PERCENT = "muscle_percent"
+    MUSCLE_MASS = "muscle_mass"
+    FAT_FREE_MASS = "fat_free_mass"
+    SOFT_LEAN_MASS = "soft_lean_mass"
+    BODY_WATER_MASS = "body_water_mass"
+    BASAL_METABOLISM = "basal_metabolism"
+    CUFF_PRESSURE = "cuff_pressure"
     ETCO2 = "etco2"
     FIO2 = "fio2"
     O2_FLOW = "o2_flow"
+    O2_SUPPLY_PRESSURE = "o2_supply_pressure"
+    CABIN_TEMPERATURE = "cabin_temperature"
+    CABIN_HUMIDITY = "cabin_humidity"
     ST_I = "st_i"
     ST_II = "st_ii"
     ST_III = "st_iii"
@@ -142,13 +154,26 @@ METRICS: dict[Metric, MetricFacts] = {
         "Axillary temperature", "腋温", "Cel", (188496,), ("8310-5",), (10, 50), 1, episodic=True
     ),
     _M.GLUCOSE: MetricFacts("Glucose", "血糖", "mmol/L", (160184, 160020), ("15074-8",), (0.1, 100), 1, episodic=True),
+    _M.GLUCOSE_INTERSTITIAL: MetricFacts("Glucose (interstitial)", "血糖(组织间液)", "mmol/L", (), (), (0.1, 100), 1),
     _M.WEIGHT: MetricFacts("Weight", "体重", "kg", (188736,), ("29463-7",), (0.2, 650), 1, episodic=True),
     _M.HEIGHT: MetricFacts("Height", "身高", "cm", (188740,), ("8302-2",), (20, 280), 1, episodic=True),
     _M.BMI: MetricFacts("Body mass index", "体质指数", "kg/m2", (188752,), ("39156-5",), (3, 250), 1, episodic=True),
     _M.BODY_FAT: MetricFacts("Body fat", "体脂率", "%", (), ("41982-0",), (0, 100), 1, episodic=True),
+    _M.BODY_IMPEDANCE: MetricFacts("Body impedance", "身体阻抗", "Ohm", (), (), (50, 3000), episodic=True),
+    _M.MUSCLE_PERCENT: MetricFacts("Muscle", "肌肉率", "%", (), (), (0, 100), 1, episodic=True),
+    _M.MUSCLE_MASS: MetricFacts("Muscle mass", "肌肉量", "kg", (), (), (0, 650), 1, episodic=True),
+    _M.FAT_FREE_MASS: MetricFacts("Fat-free mass", "去脂体重", "kg", (), (), (0, 650), 1, episodic=True),
+    _M.SOFT_LEAN_MASS: MetricFacts("Soft lean mass", "瘦软组织量", "kg", (), (), (0, 650), 1, episodic=True),
+    _M.BODY_WATER_MASS: MetricFacts("Body water", "体水分量", "kg", (), (), (0, 650), 1, episodic=True),
+    _M.BASAL_METABOLISM: MetricFacts("Basal metabolism", "基础代谢", "kJ", (), (), (500, 30_000), episodic=True),
+    # While it inflates: no blood pressure, and never charted as one.
+    _M.CUFF_PRESSURE: MetricFacts("Cuff pressure", "袖带压", "mm[Hg]", (), (), (0, 350)),
     _M.ETCO2: MetricFacts("End-tidal CO2", "呼气末二氧化碳", "mm[Hg]", (151728, 151708), ("19889-5",), (0, 200)),
     _M.FIO2: MetricFacts("Inspired oxygen", "吸入氧浓度", "%", (152196,), ("3150-0",), (0, 100)),
     _M.O2_FLOW: MetricFacts("Oxygen flow", "氧流量", "L/min", (), ("3151-8",), (0, 100), 1),
+    _M.O2_SUPPLY_PRESSURE: MetricFacts("Oxygen supply pressure", "供氧压力", "kPa", (), (), (0, 25_000)),
+    _M.CABIN_TEMPERATURE: MetricFacts("Cabin temperature", "舱内温度", "Cel", (), (), (-40, 80), 1),
+    _M.CABIN_HUMIDITY: MetricFacts("Cabin humidity", "舱内湿度", "%", (), (), (0, 100)),
     _M.ST_I: _st("I", 131841),
     _M.ST_II: _st("II", 131842),
     _M.ST_III: _st("III", 131901),
@@ -189,6 +214,8 @@ class WaveformFacts(NamedTuple):
 WAVEFORMS: dict[str, WaveformFacts] = {
     "ecg": WaveformFacts("ECG", "心电", "mV"),
     "pleth": WaveformFacts("Pleth", "血氧波形", "{a.u.}"),
+    "acceleration": WaveformFacts("Acceleration", "加速度", "m[g]"),
+    "respiration": WaveformFacts("Respiration", "呼吸波形", "{a.u.}"),
 }
 
 # Standard display order of a 12-lead ECG, and the MDC code of each lead (MDC_ECG_ELEC_POTL_x, base 131328).
