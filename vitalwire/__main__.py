@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 
+from vitalwire import log
 from vitalwire.command import UsageError
 from wire.configuration import ConfigError
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parser = argparse.ArgumentParser(prog="vitalwire", description="Gateway for vital signs.")
-    parser.add_argument("--verbose", action="store_true", help="log packets too")
+    parser.add_argument("--verbose", action="store_true", help="log debugging words too")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         # A box at the bedside has not installed the cloud: only the chosen command's module is loaded.
@@ -46,12 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             summary = (module.__doc__ or "").splitlines()[0]
             module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if parsed.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    log.begin(verbose=parsed.verbose)
     try:
         return int(importlib.import_module(f"vitalwire.commands.{parsed.command}").run(parsed))
     except (ConfigError, UsageError) as error:
