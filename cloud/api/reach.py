@@ -1,7 +1,7 @@
 """Which patients somebody may see: the one place that every route and the live feed ask.
 
 A hospital sees what is routed to it until the session closes; break-glass opens one session for one person for a while;
-what was never routed is seen as the site's configuration says. For a query the rule is cloud.store.routed.condition.
+what is routed nowhere is seen as the site's configuration says. For a query the rule is cloud.store.routed.condition.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Reach:
 
         def sees(session_id: str) -> bool:
             hospitals = self._routes.get(session_id)
-            if is_unrouted_seen if hospitals is None else principal.hospital in hospitals:
+            if principal.hospital in hospitals if hospitals else is_unrouted_seen:
                 return True
             if not principal.is_person:
                 return False
@@ -88,10 +88,10 @@ class Reach:
         """Routes a session to a hospital, or no longer; open screens follow at once. Raises StoreUnavailable."""
         routing = Routing(session_id, hospital, int(is_routed), self._clock.now_us(), routed_by)
         await self._database.write(lambda connection: routed.append(connection, routing))
-        before = self._routes.get(session_id)
-        after = (before or frozenset()) - {hospital} | ({hospital} if is_routed else frozenset())
+        before = self._routes.get(session_id, frozenset())
+        after = before - {hospital} | ({hospital} if is_routed else frozenset())
         self._routes[session_id] = after
-        if before is None:  # it is no longer everybody's
+        if bool(before) != bool(after):  # it is no longer everybody's, or is again
             self._tell(lambda principal: principal.hospital != EVERY_HOSPITAL)
         elif before != after:
             self._tell(lambda principal: principal.hospital == hospital)

@@ -117,6 +117,26 @@ async def test_a_hospital_sees_what_is_routed_to_it_until_the_session_closes(app
     assert {row[4] for row in refused} == {"refused"}
 
 
+@pytest.mark.parametrize("unrouted", Unrouted)
+async def test_a_session_taken_back_from_its_last_hospital_is_unrouted_again(
+    app: FastAPI, database: Database, clock: FakeClock, unrouted: Unrouted
+) -> None:
+    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted)
+    app.state.reach = reach = Reach(database, clock, config)
+    await reach.load()
+    one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
+    everybodys = {"s3"} if unrouted is Unrouted.ALL_HOSPITALS else set()
+    assert (await sees(one), await sees(two)) == ({"s1"} | everybodys, {"s2"} | everybodys)
+    watching = asyncio.ensure_future(reach.until_changed(Principal("two", "er_clinician", frozenset(), "H2", b"x")))
+    await asyncio.sleep(0)
+    await reach.route("s1", "H1", is_routed=False, routed_by="test")
+    async with asyncio.timeout(2):
+        await watching  # an open screen of the other hospital comes back for it
+    if everybodys:
+        everybodys |= {"s1"}
+    assert (await sees(one), await sees(two)) == (everybodys, {"s2"} | everybodys)
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"hospital": ""}, {"hospital": "*"}, {"hospital": "H1'--"}, {"hospital": "x" * 64}]
 )
@@ -235,9 +255,18 @@ def test_the_rule_in_memory_is_the_rule_of_the_queries(
         for principal in people:
             view = reach.live_view(principal)
             for session in ("s1", "s2", "s3"):
+                if unrouted is Unrouted.ALL_HOSPITALS and all(
+                    not rows or not rows[0].is_routed for rows in await newest(reach, session)
+                ):
+                    assert view(session), (principal, session)
                 assert view(session) == await reach.may_see(principal, session), (principal, session)
 
     asyncio.run(play())
+
+
+async def newest(reach: Reach, session_id: str) -> list[list[routed.Routing]]:
+    history = await reach.history(session_id, 99)
+    return [[row for row in history if row.hospital == hospital][:1] for hospital in ("H1", "H2")]
 
 
 def clear(connection: sa.Connection) -> None:
