@@ -9,12 +9,14 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 from msgspec import Meta
 
+from cloud.access_config import Hospital
 from cloud.api.audit import Audit
 from cloud.api.auth import Refused, Requires, source_of
 from cloud.api.bodies import read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.reach import Reach
 from cloud.api.routes import Json
+from cloud.api.unseen import UnseenAlerts
 from cloud.store import break_glass
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
@@ -31,7 +33,7 @@ _MOST_BYTES = 12 * 500 + 200
 class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a hospital is to see it."""
 
-    hospital: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+    hospital: Hospital
     routed: bool = True
 
 
@@ -68,6 +70,13 @@ async def route_session(
 async def view_routing(session_id: str, request: Request) -> Response:
     """How a session was routed, newest first."""
     return Json({"routed": [each._asdict() for each in await _reach(request).history(session_id, _MOST)]})
+
+
+@router.get("/api/v1/unseen-alerts", dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "list unseen alerts"))])
+async def list_unseen_alerts(request: Request) -> Response:
+    """Open sessions with open alerts that no hospital can see: route them."""
+    unseen: UnseenAlerts = request.app.state.unseen
+    return Json({"sessions": [each._asdict() for each in await unseen.look()]})
 
 
 @router.post("/api/v1/sessions/{session_id}/break-glass")

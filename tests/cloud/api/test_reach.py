@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 import sqlalchemy as sa
@@ -14,13 +15,13 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud.access_config import AccessConfig, AccessMode, Unrouted
+from cloud.access_config import AccessConfig, AccessMode, OidcConfig, Unrouted
 from cloud.api.permissions import ROLES, Principal
 from cloud.api.reach import Reach
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
-from cloud.store import routed, schema
+from cloud.store import accounts, routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
@@ -73,7 +74,8 @@ def feed(clock: FakeClock) -> Feed:
 async def app(database: Database, clock: FakeClock, feed: Feed) -> FastAPI:
     """s1 is routed to H1, s2 to H2, s3 nowhere yet."""
     await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
-    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE), clock=clock, feed=feed)
+    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE, hospitals=("H1", "H2"))
+    app = build(database, config, clock=clock, feed=feed)
     for number in (1, 2):
         await app.state.reach.route(f"s{number}", f"H{number}", is_routed=True, routed_by="test")
     for session in StoreReader(database).sessions(most=9):
@@ -121,7 +123,7 @@ async def test_a_hospital_sees_what_is_routed_to_it_until_the_session_closes(app
 async def test_a_session_taken_back_from_its_last_hospital_is_unrouted_again(
     app: FastAPI, database: Database, clock: FakeClock, unrouted: Unrouted
 ) -> None:
-    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted)
+    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted, hospitals=("H1", "H2"))
     app.state.reach = reach = Reach(database, clock, config)
     await reach.load()
     one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
@@ -146,6 +148,71 @@ async def test_routing_takes_known_sessions_and_plain_hospitals(
     dispatcher = await signed_in(app, database, DISPATCHER)
     assert (await dispatcher.post("/api/v1/sessions/s1/hospitals", json=body)).status_code == 422
     assert (await dispatcher.post("/api/v1/sessions/nobody/hospitals", json={"hospital": "H1"})).status_code == 404
+
+
+async def test_a_session_goes_to_hospitals_that_somebody_names_and_leaves_any(
+    database: Database, tmp_path: Path
+) -> None:
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    tokens = tmp_path / "tokens.txt"
+    grants = ["er_clinician@H5", "integration:live:read@H6", "integration:live:read@*", "integration:metrics:read@H7"]
+    tokens.write_text("".join(f"t{number} {grant} {number:064x}\n" for number, grant in enumerate(grants)))
+    oidc = OidcConfig("https://id.example", "v", "s", {}, hospitals={"1004": "H4"})
+    app = build(
+        database,
+        AccessConfig(
+            mode=AccessMode.ACCOUNTS,
+            tokens_file=str(tokens),
+            hospitals=("H3",),
+            oidc=oidc,
+            public_url="https://v.example",
+        ),
+    )
+    dispatcher = await signed_in(app, database, DISPATCHER)
+    for account in (ONE, person("gone", "er_clinician", "H2", is_disabled=1), person("boss", "operator", "H8")):
+        database.transaction(lambda connection, account=account: accounts.add(connection, account))  # type: ignore[misc]
+    path = "/api/v1/sessions/s1/hospitals"
+    for number in (1, 3, 4, 5, 6):
+        assert (await dispatcher.post(path, json={"hospital": f"H{number}"})).status_code == 200, number
+    for number in (2, 7, 8, 9):
+        answer = await dispatcher.post(path, json={"hospital": f"H{number}"})
+        assert answer.status_code == 422
+        assert answer.json()["error"] == (
+            f"hospital: 'H{number}' is named by no account, token or [access] hospitals; named are: H1, H3, H4, H5, H6"
+        )
+    assert (await dispatcher.post(path, json={"hospital": "H9", "routed": False})).status_code == 200
+
+
+async def test_open_alerts_that_no_hospital_sees_are_counted_and_told(
+    app: FastAPI, database: Database, feed: Feed, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = StoreReader(database)
+    for session in reader.sessions(most=9):
+        feed.put_session(session, reader.alerts(session_id=session.session_id, cleared_since_us=0, most=9))
+    dispatcher, operator = [await signed_in(app, database, one) for one in (DISPATCHER, person("op", "operator"))]
+    told = {"session_id": "s3", "gateway_id": "gw-1", "label": "S3", "open_alerts": 1, "hospitals": []}
+    for _ in range(2):
+        assert (await dispatcher.get("/api/v1/unseen-alerts")).json() == {"sessions": [told]}
+    assert "vitalwire_unseen_alerts 1\n" in (await operator.get("/metrics")).text
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [1]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == [
+        "session s3 of gw-1 has open alerts and no hospital sees it"
+    ]
+    # The hospital it is routed to may lose its last account later.
+    await signed_in(app, database, person("five", "er_clinician", "H5"))
+    await app.state.reach.route("s3", "H5", is_routed=True, routed_by="test")
+    assert (await dispatcher.get("/api/v1/unseen-alerts")).json() == {"sessions": []}
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [0]
+    database.transaction(lambda connection: accounts.change(connection, "five", NOW_US, is_disabled=1))
+    sessions = (await dispatcher.get("/api/v1/unseen-alerts")).json()["sessions"]
+    assert sessions == [told | {"hospitals": ["H5"]}]
+    cleared = {"phase": AlertPhase.CLEARED}
+    for session in reader.sessions(most=9):
+        alerts = reader.alerts(session_id=session.session_id, cleared_since_us=0, most=9)
+        over = [one._replace(alert=msgspec.structs.replace(one.alert, **cleared)) for one in alerts]
+        feed.put_session(session, over)
+    assert "vitalwire_unseen_alerts 0\n" in (await operator.get("/metrics")).text
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [0]
 
 
 async def test_breaking_the_glass_opens_one_session_for_one_person_for_a_while(
@@ -239,7 +306,7 @@ def test_the_rule_in_memory_is_the_rule_of_the_queries(
 ) -> None:
     async def play() -> None:
         database.transaction(clear)
-        clock, config = FakeClock(), AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted)
+        clock, config = FakeClock(), AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted, hospitals=("H1", "H2"))
         reach = Reach(database, clock, config)
         people = [Principal(f"p{h}", "er_clinician", frozenset(), f"H{h}", mark) for h in "12" for mark in (b"x", b"")]
         for kind, session, hospital, flag in acts:
