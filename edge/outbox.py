@@ -98,9 +98,21 @@ class Outbox:
         Raises ValueError for a body larger than a chunk, or a memo of a lane that gets no body.
         """
         key = transfer_key(source.device_id, transfer) if transfer is not None else None
+        await self._append([(source, bodies)], key, memos)
+
+    async def append_together(
+        self, parts: Iterable[tuple[Source, Iterable[Body]]], *, memos: Sequence[Memo] = ()
+    ) -> None:
+        """As `append`, of several sources in this order: what goes by one lane is on disk in one commit."""
+        await self._append(parts, None, memos)
+
+    async def _append(
+        self, parts: Iterable[tuple[Source, Iterable[Body]]], key: bytes | None, memos: Sequence[Memo]
+    ) -> None:
         by_lane: dict[Lane, list[bytes]] = {}
-        for body in bodies:
-            by_lane.setdefault(lane_of(body), []).append(self._encode(source, body))
+        for source, bodies in parts:
+            for body in bodies:
+                by_lane.setdefault(lane_of(body), []).append(self._encode(source, body))
         if homeless := [memo.name for memo in memos if memo.lane not in by_lane]:
             raise ValueError(f"memos {homeless} have no records to be committed with")
         waits: list[asyncio.Future[None]] = []

@@ -21,15 +21,26 @@ from cloud.api.reach import Reach
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
-from cloud.store import accounts, routed, schema
+from cloud.store import accounts, commands, routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
 from tests.cloud.api.apps import audited, build, person, signed_in
 from tests.cloud.api.asgi_socket import Closed, join
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+from wire.commands import NewSession, decode_order
 from wire.messages import Lane
-from wire.readings import Alert, AlertKind, AlertPhase, Priority, SessionEvent, SessionKind, SessionPhase
+from wire.readings import (
+    Alert,
+    AlertKind,
+    AlertPhase,
+    CommandOutcome,
+    CommandResult,
+    Priority,
+    SessionEvent,
+    SessionKind,
+    SessionPhase,
+)
 
 ONE, TWO = person("one", "er_clinician", "H1"), person("two", "er_clinician", "H2")
 DISPATCHER, AUDITOR = person("disp", "dispatcher"), person("audi", "auditor")
@@ -213,6 +224,34 @@ async def test_open_alerts_that_no_hospital_sees_are_counted_and_told(
         feed.put_session(session, over)
     assert "vitalwire_unseen_alerts 0\n" in (await operator.get("/metrics")).text
     assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [0]
+
+
+async def test_the_dispatcher_has_a_box_close_a_session_and_the_next_inherits_no_routing(
+    app: FastAPI, database: Database
+) -> None:
+    one, dispatcher = [await signed_in(app, database, account) for account in (ONE, DISPATCHER)]
+    path = "/api/v1/sessions/s1/close"
+    assert (await one.post(path)).status_code == 403
+    assert (await dispatcher.post("/api/v1/sessions/nobody/close")).status_code == 404
+    asked = [await dispatcher.post(path) for _ in range(2)]
+    assert [answer.status_code for answer in asked] == [202, 202]
+    (command,) = (await dispatcher.get(path)).json()["commands"]
+    assert [answer.json()["command"] for answer in asked] == [command, command]
+    assert (command["kind"], command["gateway"], command["state"]) == ("new_session", "gw-1", "pending")
+    order = await app.state.commands._database.read(
+        lambda connection: commands.order_of(connection, command["command_id"])
+    )
+    assert decode_order(order) == NewSession("s1")
+    # What the box does with it: tests/edge/test_new_session.py.
+    outcome = record(CommandOutcome(bytes.fromhex(command["command_id"]), CommandResult.DONE, "", NOW_US))
+    done = [opened("s1", SessionPhase.CLOSED), opened("s4"), outcome]
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.x", frame(done, 100, lane=Lane.URGENT))])
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    view = (await dispatcher.get(path)).json()
+    assert (view["closed_us"], [each["state"] for each in view["commands"]]) == (NOW_US, ["done"])
+    assert (await dispatcher.post(path)).status_code == 409
+    assert (await one.get("/api/v1/sessions")).json()["sessions"] == []
+    assert (await dispatcher.get("/api/v1/sessions/s4/hospitals")).json()["routed"] == []
 
 
 async def test_breaking_the_glass_opens_one_session_for_one_person_for_a_while(
