@@ -17,7 +17,8 @@ export function safeNext(asked, role, origin = globalThis.location?.origin) {
   } catch {
     return home;
   }
-  const leads = url.origin === origin && !/^\/(sign-in|api)(\/|$)/.test(url.pathname);
+  // "/.//host" is a path here, which the parser shortens to "//host": gone to, that is another server.
+  const leads = url.origin === origin && !/^\/(\/|(sign-in|api)(\/|$))/.test(url.pathname);
   return leads ? url.pathname + url.search : home;
 }
 
