@@ -150,6 +150,9 @@ class ApiServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Never by uvicorn's own default, which believes every process of this machine.
+                proxy_headers=bool(config.trusted_proxies),
+                forwarded_allow_ips=list(config.trusted_proxies),
                 lifespan="off",
                 ws="websockets-sansio",
                 ws_max_size=_WS_MAX_BYTES,
