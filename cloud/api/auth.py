@@ -43,7 +43,8 @@ class Access:
         """The principal, or the one nobody is. Raises StoreUnavailable."""
         if self.is_demo:
             return DEMO
-        if token := _token(connection):
+        # Where people sign in, a token is never a cookie: any host beside ours could set one and be asked as.
+        if token := _token(connection, takes_cookie=not self._knows_people):
             return self._tokens.find(token) or NOBODY
         cookie = connection.cookies.get(session_cookie(connection))
         if not cookie or not self._knows_people:
@@ -106,10 +107,10 @@ def session_cookie(connection: HTTPConnection) -> str:
     return "__Host-vw_session" if is_secure(connection) else "vw_session"
 
 
-def _token(connection: HTTPConnection) -> str:
+def _token(connection: HTTPConnection, *, takes_cookie: bool) -> str:
     if bearer := _bearer(connection):
         return bearer
-    if cookie := connection.cookies.get(TOKEN_COOKIE):
+    if takes_cookie and (cookie := connection.cookies.get(TOKEN_COOKIE)):
         return cookie
     for offered in connection.headers.get("sec-websocket-protocol", "").split(","):
         if offered.strip().startswith(SUBPROTOCOL):
