@@ -17,6 +17,7 @@ from cloud.api.auth import Access
 from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.api.sign_in_desk import SignInDesk
+from cloud.api.strangers import Strangers
 from cloud.api.tokens import read_tokens
 from cloud.api.unseen import UnseenAlerts
 from cloud.audit_keeper import AuditKeeper
@@ -101,16 +102,25 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     sign_ins = SignIns(database, clock, counters, config.access)
                     passwords, reach = PasswordDesk(), Reach(database, clock, config.access, tokens.hospitals)
-                    unseen = UnseenAlerts(feed, reach)
+                    unseen, strangers = UnseenAlerts(feed, reach), Strangers(audit, clock, counters)
                     app = build_app(
                         access=Access(config.access, tokens, sign_ins),
                         desk=SignInDesk(
-                            database, clock, counters, audit, sign_ins, passwords, config.access.mode, provider
+                            database,
+                            clock,
+                            counters,
+                            audit,
+                            strangers,
+                            sign_ins,
+                            passwords,
+                            config.access.mode,
+                            provider,
                         ),
                         reach=reach,
                         unseen=unseen,
                         database=database,
                         audit=audit,
+                        strangers=strangers,
                         reader=reader,
                         commands=commands,
                         feed=feed,
@@ -132,6 +142,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(commands.run(), name="commands")
                     tasks.create_task(sign_ins.run(), name="sign-ins")
                     tasks.create_task(keeper.run(), name="feed")
+                    tasks.create_task(strangers.run(), name="strangers")
                     tasks.create_task(unseen.run(), name="unseen-alerts")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(audit_keeper.keep_head(), name="audit-head")

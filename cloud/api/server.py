@@ -18,6 +18,7 @@ from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
 from cloud.api.reach import Reach, UnknownHospital
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
+from cloud.api.strangers import Strangers
 from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
@@ -52,6 +53,7 @@ def build_app(
     unseen: UnseenAlerts,
     database: Database,
     audit: Audit,
+    strangers: Strangers,
     reader: StoreReader,
     fleet_reader: FleetReader,
     commands: Commands,
@@ -63,6 +65,7 @@ def build_app(
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
     app.state.reach, app.state.database, app.state.unseen = reach, database, unseen
+    app.state.strangers = strangers
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
     app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.

@@ -7,8 +7,14 @@ const ANSWER_MS = 20_000;
 const asked = new URLSearchParams(location.search).get("next");
 let me = null;
 let view = null;
-let problem = new URLSearchParams(location.search).has("refused") ? { key: "sign_in_refused_elsewhere" } : null;
+let problem = problemOf(new URLSearchParams(location.search));
 let isBusy = false;
+
+/** What the way back from the site's own sign-in says. */
+function problemOf(query) {
+  if (query.has("refused")) return { key: "sign_in_refused_elsewhere" };
+  return /^\d{1,4}$/.test(query.get("wait") ?? "") ? { key: "sign_in_wait", s: query.get("wait") } : null;
+}
 
 function build() {
   const field = (name, attributes) => el("input", { name, id: name, required: true, spellcheck: "false", autocapitalize: "none", ...attributes });

@@ -21,6 +21,7 @@ from joserfc.jwk import RSAKey
 
 from cloud.access_config import AccessConfig, AccessMode, OidcConfig
 from cloud.oidc import open_provider
+from cloud.sign_in_limits import STARTS_AT_ONCE
 from cloud.store import accounts
 from cloud.store.accounts import Account
 from cloud.store.database import Database
@@ -99,6 +100,18 @@ async def test_somebody_the_provider_vouches_for_is_signed_in(app: FastAPI, data
     assert "sign in by provider" in said
     assert "1234" not in said
     assert "王力" not in said
+
+
+async def test_a_source_that_begins_without_end_has_to_wait(app: FastAPI, provider: IdentityProvider) -> None:
+    async with client_of(app, **ORIGIN) as client:
+        for _ in range(STARTS_AT_ONCE):
+            assert (await client.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
+        answer = await client.get("/api/v1/oidc/start")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?wait=2")
+        assert answer.headers["cache-control"] == "no-store"
+    transport = httpx.ASGITransport(app, client=("10.0.0.10", 1))
+    async with httpx.AsyncClient(transport=transport, base_url=HERE) as other:
+        assert (await other.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
 
 
 def only(database: Database) -> Account:
