@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from cloud.access_config import AccessConfig, AccessMode, Unrouted
 from cloud.api.permissions import EVERY_HOSPITAL, HOSPITAL_ROLES, Principal
@@ -95,10 +96,17 @@ class Reach:
             return bool(hospitals & named)
         return self._config.unrouted is Unrouted.ALL_HOSPITALS
 
-    async def until_changed(self, principal: Principal) -> None:
-        """Returns once the principal may see other open sessions than now."""
+    @contextmanager
+    def watching(self, principal: Principal) -> Iterator[Callable[[], Awaitable[None]]]:
+        """What it gives returns once the principal may see other open sessions than when this was entered."""
         changed = asyncio.Event()
         self._watching[changed] = principal
+        try:
+            yield lambda: self._until(changed, principal)
+        finally:
+            del self._watching[changed]
+
+    async def _until(self, changed: asyncio.Event, principal: Principal) -> None:
         now_us = self._clock.now_us()
         ends = [end for (account, _), end in self._grants.items() if account == principal.name and end > now_us]
         try:
@@ -106,8 +114,6 @@ class Reach:
                 await changed.wait()
         except TimeoutError:
             return  # what was opened for a while is closed again
-        finally:
-            del self._watching[changed]
 
     async def route(self, session_id: str, hospital: str, *, is_routed: bool, routed_by: str) -> None:
         """Routes a session to a hospital, or no longer; open screens follow at once.

@@ -21,6 +21,7 @@ from cloud.api.reach import Reach
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
+from cloud.live_screen import LiveScreen
 from cloud.store import accounts, commands, routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
@@ -140,11 +141,10 @@ async def test_a_session_taken_back_from_its_last_hospital_is_unrouted_again(
     one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
     everybodys = {"s3"} if unrouted is Unrouted.ALL_HOSPITALS else set()
     assert (await sees(one), await sees(two)) == ({"s1"} | everybodys, {"s2"} | everybodys)
-    watching = asyncio.ensure_future(reach.until_changed(Principal("two", "er_clinician", frozenset(), "H2", b"x")))
-    await asyncio.sleep(0)
-    await reach.route("s1", "H1", is_routed=False, routed_by="test")
-    async with asyncio.timeout(2):
-        await watching  # an open screen of the other hospital comes back for it
+    with reach.watching(Principal("two", "er_clinician", frozenset(), "H2", b"x")) as until_changed:
+        await reach.route("s1", "H1", is_routed=False, routed_by="test")
+        async with asyncio.timeout(2):
+            await until_changed()  # an open screen of the other hospital comes back for it
     if everybodys:
         everybodys |= {"s1"}
     assert (await sees(one), await sees(two)) == (everybodys, {"s2"} | everybodys)
@@ -314,6 +314,27 @@ async def test_the_live_feed_tells_a_hospital_only_of_its_own(app: FastAPI, data
             await socket.until("never said")
 
 
+async def test_what_is_routed_right_behind_the_first_snapshot_is_not_missed(
+    database: Database, clock: FakeClock, app: FastAPI
+) -> None:
+    class LateFeed(Feed):
+        """The routing lands when the snapshots are made and the screen's tasks have not begun."""
+
+        def join(self, screen: LiveScreen) -> None:
+            super().join(screen)
+            reach: Reach = app.state.reach
+            reach._routes["s3"] = frozenset({"H1"})
+            reach._tell(lambda principal: principal.hospital == "H1")
+
+    app.state.feed = LateFeed(clock, Counters())
+    for session in StoreReader(database).sessions(most=9):
+        app.state.feed.put_session(session, [])
+    cookie = (await signed_in(app, database, ONE)).cookies["vw_session"]
+    async with join(app, "/api/v1/live", cookie) as socket:
+        with pytest.raises(Closed, match="4205"):
+            await socket.until("never said")
+
+
 async def test_what_a_grant_opened_ends_with_it_on_an_open_screen(app: FastAPI, clock: FakeClock) -> None:
     reach: Reach = app.state.reach
     principal = Principal("one", "er_clinician", ROLES["er_clinician"], "H1", b"x")
@@ -321,8 +342,9 @@ async def test_what_a_grant_opened_ends_with_it_on_an_open_screen(app: FastAPI, 
     view = reach.live_view(principal)
     assert view("s2")
     clock.us += 60 * MINUTE_US - 10_000
-    async with asyncio.timeout(2):
-        await reach.until_changed(principal)
+    with reach.watching(principal) as until_changed:
+        async with asyncio.timeout(2):
+            await until_changed()
     clock.us += 10_000
     assert not view("s2")
 
