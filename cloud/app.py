@@ -86,7 +86,12 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
             head = head_file(location, config.state_path)
             audit_keeper = AuditKeeper(database, audit, head, clock, counters, keep_days=config.audit_keep_days)
             try:
-                async with audit_keeper, open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
+                async with (
+                    audit_keeper,
+                    provider or nullcontext(),
+                    open_bus(config, counters) as bus,
+                    asyncio.TaskGroup() as tasks,
+                ):
                     gateways = [gateway.id for gateway in config.gateways]
                     fleet = Fleet(clock, counters, gateways)
                     feed, reader, fleet_reader = (
