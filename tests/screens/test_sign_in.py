@@ -113,6 +113,18 @@ def test_what_is_wrong_is_said_in_words_in_both_languages(house: House) -> None:
     expect(problem).to_have_text("尝试次数过多:请在 64 秒后重试。")
 
 
+def test_a_server_that_does_not_know_yet_who_is_here_is_asked_again(house: House) -> None:
+    page, problem = house.page, house.page.get_by_test_id("sign-in-problem")
+    page.route("**/api/v1/me", lambda route: route.fulfill(status=503, json={"error": "the store does not answer"}))
+    page.goto(f"{house.url}/sign-in?lang=zh&next=/er")
+    expect(problem).to_have_text("服务器无响应,正在重试…")
+    page.unroute("**/api/v1/me")
+    expect(problem).to_be_empty()
+    house.type_in("wang", PASSWORD)
+    page.wait_for_url("**/er")
+    assert house.errors == []
+
+
 def test_an_address_made_by_a_stranger_leads_nowhere_else(house: House) -> None:
     for asked in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/sign-in"):
         house.page.context.clear_cookies()
