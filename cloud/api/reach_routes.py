@@ -11,20 +11,22 @@ from msgspec import Meta
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Refused, Requires, source_of
-from cloud.api.bodies import read_body
+from cloud.api.bodies import BadBody, read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.reach import Reach
 from cloud.api.routes import Json
 from cloud.store import break_glass
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
+from cloud.words import elsewhere_json, public_label
 from wire.clock import Clock
 
 router = APIRouter()
 
 _MOST = 200
 # A sentence: shorter than 10 characters gives no reason a reviewer could judge (in Chinese that is one too).
-_Words = Annotated[str, Meta(min_length=10, max_length=500)]
+_SHORTEST = 10
+_Words = Annotated[str, Meta(max_length=500)]
 _MOST_BYTES = 12 * 500 + 200
 
 
@@ -70,6 +72,30 @@ async def view_routing(session_id: str, request: Request) -> Response:
     return Json({"routed": [each._asdict() for each in await _reach(request).history(session_id, _MOST)]})
 
 
+@router.get("/api/v1/elsewhere")
+async def list_elsewhere(
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.BREAK_GLASS, "list sessions elsewhere"))],
+) -> Response:
+    """Open sessions the asker may not see, newest first, with nothing of the patients: what break-glass could open."""
+    await _check_person(request, principal, "list sessions elsewhere")
+    reach = _reach(request)
+    reader: StoreReader = request.app.state.reader
+    seen = reach.seen_by(principal)
+    found = (
+        []
+        if seen is None
+        else await asyncio.to_thread(lambda: reader.sessions(most=_MOST + 1, open_only=True, hidden_from=seen))
+    )
+    return Json(
+        {
+            "minutes": reach.break_glass_minutes,
+            "truncated": len(found) > _MOST,
+            "sessions": [elsewhere_json(session) for session in found[:_MOST]],
+        }
+    )
+
+
 @router.post("/api/v1/sessions/{session_id}/break-glass")
 async def break_the_glass(
     session_id: str,
@@ -77,9 +103,9 @@ async def break_the_glass(
     principal: Annotated[Principal, Depends(Requires(Permission.BREAK_GLASS, "break glass"))],
 ) -> Response:
     """Opens one session for the person who asks, for a limited time; the auditor sees it as to be reviewed."""
-    if not principal.is_person:
-        raise Refused(403, "only a person who has signed in may break the glass")
+    await _check_person(request, principal, "break glass", session_id)
     asked = await read_body(request, _Break, _MOST_BYTES)
+    _check_words("reason", asked.reason)
     await _check_session(request, session_id)
     audit: Audit = request.app.state.audit
     source = source_of(request)
@@ -97,10 +123,20 @@ async def list_break_glass(request: Request) -> Response:
     database: Database = request.app.state.database
     found = await database.read(lambda connection: break_glass.listed(connection, _MOST))
     rows = [
-        {**each.grant._asdict(), "to_review": not each.reviewer, "reviewer": each.reviewer, "note": each.note}
+        {
+            **each.grant._asdict(),
+            "title": each.title or each.grant.account,
+            "kind": each.session_kind,
+            "label": public_label(each.session_kind, each.session_label),
+            "to_review": not each.reviewer,
+            "reviewer": each.reviewer,
+            "note": each.note,
+            "reviewed_us": each.at_us or None,
+        }
         for each in found
     ]
-    return Json({"grants": rows})
+    clock: Clock = request.app.state.clock
+    return Json({"server_us": clock.now_us(), "grants": rows})
 
 
 @router.post("/api/v1/break-glass/{grant_id}/review")
@@ -111,6 +147,7 @@ async def review_break_glass(
 ) -> Response:
     """The one review of a grant, by another person than the one it was for."""
     asked = await read_body(request, _Review, _MOST_BYTES)
+    _check_words("note", asked.note)
     database: Database = request.app.state.database
     clock: Clock = request.app.state.clock
     grant = await database.read(lambda connection: break_glass.find(connection, grant_id))
@@ -123,6 +160,21 @@ async def review_break_glass(
         lambda connection: break_glass.review(connection, grant_id, principal.name, asked.note, now_us)
     )
     return Json({"reviewed": True}) if is_new else Json({"error": "reviewed already"}, status_code=409)
+
+
+async def _check_person(request: Request, principal: Principal, action: str, about: str = "") -> None:
+    """Behind a token is nobody who could be asked why afterwards."""
+    if principal.is_person:
+        return
+    audit: Audit = request.app.state.audit
+    await audit.write(principal.name, principal.role, action, about, source_of(request), "refused")
+    raise Refused(403, "only a person who has signed in may break the glass")
+
+
+def _check_words(name: str, words: str) -> None:
+    """Blanks are no reason either."""
+    if len(words.strip()) < _SHORTEST:
+        raise BadBody(f"{name}: at least {_SHORTEST} characters, blanks around them not counted")
 
 
 async def _check_session(request: Request, session_id: str) -> None:
