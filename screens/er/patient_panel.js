@@ -5,7 +5,7 @@ import { Numerics } from "../parts/numerics.js";
 import { isEnded, newestAgeMs, numericsSilence, streamSilence } from "../parts/silence.js";
 import { both, codeWords, t } from "../parts/strings.js";
 import { clockText } from "../parts/time_text.js";
-import { freshness, gatewayWords, originName } from "./patient_words.js";
+import { freshness, gatewayWords, glassWords, originName } from "./patient_words.js";
 import { StreamView } from "./stream_view.js";
 
 const LISTED = 5;
@@ -18,6 +18,7 @@ export class PatientPanel {
     this.numerics = new Numerics({ compact });
     this.head = {
       label: el("h2", { class: "panel-label" }),
+      glass: el("span", { class: "glass-mark", "data-testid": "panel-glass" }),
       kind: el("span", { class: "panel-kind" }),
       origin: el("span", { class: "origin-badge" }),
       gateway: el("span", { class: "panel-gateway" }),
@@ -108,6 +109,9 @@ export class PatientPanel {
     const { session } = patient;
     const gateway = store.gatewayOf(patient);
     setText(head.label, session.label || session.session_id);
+    const glass = glassWords(store.grantUntilUs(session.session_id, nowMs));
+    setText(head.glass, glass);
+    setHidden(head.glass, !glass);
     setText(head.kind, isEnded(patient) ? t("ended") : t(session.kind));
     setText(head.origin, originName(session.origin));
     setHidden(head.origin, session.origin === 0);
