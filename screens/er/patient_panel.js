@@ -5,6 +5,7 @@ import { Numerics } from "../parts/numerics.js";
 import { isEnded, newestAgeMs, numericsSilence, streamSilence } from "../parts/silence.js";
 import { both, codeWords, t } from "../parts/strings.js";
 import { clockText } from "../parts/time_text.js";
+import { ConsentLine } from "./consent_line.js";
 import { freshness, gatewayWords, glassWords, originName } from "./patient_words.js";
 import { StreamView } from "./stream_view.js";
 
@@ -41,7 +42,8 @@ export class PatientPanel {
     if (!compact) {
       this.clearedTitle = el("h3", {}, t("cleared_list"));
       this.eventsTitle = el("h3", {}, t("events_list"));
-      this.side.append(el("div", { class: "quiet" }, this.clearedTitle, this.cleared, this.eventsTitle, this.events));
+      this.consent = new ConsentLine({ session: () => this.patient.session });
+      this.side.append(this.consent.node, el("div", { class: "quiet" }, this.clearedTitle, this.cleared, this.eventsTitle, this.events));
     }
     // Over the waves the sheet itself carries the watermark (parts/paper.js); here it lies over all the rest.
     this.watermark = el(
@@ -83,7 +85,9 @@ export class PatientPanel {
     this.numerics.update(patient, active, store.vocabulary, nowUs);
     this.#refreshEmpty(link, nowMs, nowUs);
     this.#refreshWatermark();
-    if (!this.compact) this.#refreshLists();
+    if (this.compact) return;
+    this.#refreshLists();
+    this.consent.refresh(nowMs);
   }
 
   stats() {

@@ -1,4 +1,4 @@
-// The pure modules of break-glass under node's own test runner; started by test_logic.py.
+// The pure modules of break-glass and consent under node's own test runner; started by test_logic.py.
 import assert from "node:assert/strict";
 import test from "node:test";
 
@@ -8,6 +8,8 @@ const { problemKey } = await of("parts/ask");
 const { countOf, countWords } = await of("parts/note_field");
 const { Store } = await of("parts/store");
 const { dateText } = await of("parts/time_text");
+const { consentWords } = await of("er/consent_line");
+const { leastNote } = await of("er/consent_form");
 const { elsewhereWords, isMeant } = await of("er/elsewhere");
 const { glassWords } = await of("er/patient_words");
 
@@ -58,4 +60,13 @@ test("the mark of a grant stands until it ends by the server's clock, and comes 
   assert.equal(store.grantUntilUs("s-1", 1000), null);
   store.apply({ type: "hello", server_us: NOW_US }, 1000);
   assert.equal(store.grantUntilUs("s-1", 1000), null);
+});
+
+test("no consent on record and no answer are told apart, and neither reads as consent", () => {
+  setLanguage("en");
+  assert.deepEqual(consentWords(null), { words: "none recorded", level: "none" });
+  assert.deepEqual(consentWords(undefined).level, "unknown");
+  const { words, level } = consentWords({ basis: "refused", at_us: NOW_US });
+  assert.deepEqual([words.split(" · ")[0], level], ["refused", "refused"]);
+  assert.deepEqual(["emergency", "consent", "guardian", "refused", "withdrawn"].map(leastNote), [10, 0, 0, 10, 10]);
 });
