@@ -7,8 +7,10 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.responses import FileResponse
 from msgspec import Meta
 
+import screens
 from cloud.api.audit import Audit
 from cloud.api.auth import Refused, Requires, source_of
 from cloud.api.bodies import BadBody, read_body
@@ -115,6 +117,12 @@ async def break_the_glass(
     )
     grant = await _reach(request).break_glass(principal, session_id, asked.reason)
     return Json({"grant": grant._asdict()}, status_code=201)
+
+
+@router.get("/review", dependencies=[Depends(Requires(Permission.OPEN, "open screen review"))])
+async def review_screen() -> Response:
+    """The screen of who reviews break-glass."""
+    return FileResponse(screens.ROOT / "review" / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/api/v1/break-glass", dependencies=[Depends(Requires(Permission.REVIEW_BREAK_GLASS, "list break-glass"))])

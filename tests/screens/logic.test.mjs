@@ -353,5 +353,6 @@ test("after signing in one goes only to a path of this server", async () => {
     assert.equal(next(asked), "/er", asked);
   }
   assert.equal(next("//evil.example", "operator"), "/fleet");
-  assert.equal(next("", "auditor"), null);
+  assert.equal(next("", "auditor"), "/review");
+  assert.equal(next("", "dispatcher"), null);
 });
