@@ -269,6 +269,7 @@ class LiveFeed:
         return [
             Route("/er", lambda _: FileResponse(screens.ROOT / "er" / "index.html", headers=STRICT)),
             Route("/api/v1/vocabulary", lambda _: JSONResponse(vocabulary_json())),
+            Route("/api/v1/sessions/{session_id}/consent", lambda _: JSONResponse(NO_CONSENT)),
             WebSocketRoute("/api/v1/live", self._live),
         ]
 
@@ -322,6 +323,7 @@ class LiveFeed:
             await socket.close(1012)
 
 
+NO_CONSENT = {"standing": {"care": None, "history": None}, "history": []}
 # What a careful server sends: the screens must live with it.
 STRICT = {"Content-Security-Policy": "default-src 'self'; connect-src 'self'; base-uri 'none'; object-src 'none'"}
 

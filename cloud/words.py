@@ -6,10 +6,13 @@ from typing import Any
 
 from cloud.store.alerts import StoredAlert
 from cloud.store.reader import StoredNumeric, StoredSession
-from wire.readings import Alert, DeviceEvent
+from wire.readings import Alert, DeviceEvent, SessionKind
 from wire.vocabulary import METRICS, TWELVE_LEADS, WAVEFORMS
 
 Json = dict[str, Any]  # Any: JSON
+
+# A home's label may tell who lives there, and what is of no known kind might be one.
+_PLACES = (SessionKind.MISSION.value, SessionKind.VISIT.value)
 
 
 def session_json(session: StoredSession, stored_us: int = 0) -> Json:
@@ -23,6 +26,22 @@ def session_json(session: StoredSession, stored_us: int = 0) -> Json:
         "opened_us": session.opened_us,
         "closed_us": session.closed_us,
         "stored_us": max(session.stored_us, stored_us),
+    }
+
+
+def public_label(kind: str, label: str) -> str:
+    """The vehicle or booth, for who may not see the session; a home's is not told."""
+    return label if kind in _PLACES else ""
+
+
+def elsewhere_json(session: StoredSession) -> Json:
+    """A session for who may not see it: enough to know the ambulance at the door, nothing of the patient."""
+    return {
+        "session_id": session.session_id,
+        "kind": session.kind,
+        "label": public_label(session.kind, session.label),
+        "origin": session.origin,
+        "opened_us": session.opened_us,
     }
 
 

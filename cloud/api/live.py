@@ -72,6 +72,8 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, 
         "can_sign_out": principal.is_person,
         "auto_sign_in": access.is_demo,
         "demo": access.is_demo,
+        # The sessions this person sees by break-glass alone, until when: the screen marks them.
+        "break_glass": {} if reach is None else reach.grants_of(principal),
     }
     screen = LiveScreen() if reach is None else LiveScreen(sees=reach.live_view(principal))
     try:

@@ -48,6 +48,19 @@ class Reach:
         grants = await self._database.read(lambda connection: break_glass.active(connection, now_us))
         self._grants = {(grant.account, grant.session_id): grant.expires_us for grant in grants}
 
+    @property
+    def break_glass_minutes(self) -> int:
+        """How long a grant lasts."""
+        return self._config.break_glass_minutes
+
+    def grants_of(self, principal: Principal) -> dict[str, int]:
+        """What stands open for a person by break-glass: session id -> when it ends, µs UTC."""
+        if not principal.is_person:
+            return {}
+        now_us = self._clock.now_us()
+        mine = {key: end for key, end in self._grants.items() if key[0] == principal.name and end > now_us}
+        return {session_id: end for (_, session_id), end in mine.items()}
+
     def seen_by(self, principal: Principal) -> Seen | None:
         """The view of a principal for queries; None sees every hospital's."""
         if principal.hospital == EVERY_HOSPITAL:

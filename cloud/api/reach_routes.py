@@ -1,4 +1,4 @@
-"""The routes that say who may see a session: routing it, closing it, breaking the glass, reviewing that."""
+"""The routes of who sees a session: routing it to hospitals, closing it, and what nobody sees."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import asyncio
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Request, Response
-from msgspec import Meta
+from fastapi import APIRouter, Depends, Request, Response
 
 from cloud.access_config import Hospital
-from cloud.api.audit import Audit
-from cloud.api.auth import Refused, Requires, source_of
+from cloud.api.auth import Requires
 from cloud.api.bodies import read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.reach import Reach
 from cloud.api.routes import Json
 from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands
-from cloud.store import break_glass
 from cloud.store.commands import PENDING
-from cloud.store.database import Database
 from cloud.store.reader import StoredSession, StoreReader
-from wire.clock import Clock
 from wire.commands import NewSession
 
 router = APIRouter()
@@ -30,9 +25,7 @@ router = APIRouter()
 _MOST = 200
 # The order names its session, so it stays right however late a box comes back to hear it.
 _CLOSE_S = 24 * 3600.0
-# A sentence: shorter than 10 characters gives no reason a reviewer could judge (in Chinese that is one too).
-_Words = Annotated[str, Meta(min_length=10, max_length=500)]
-_MOST_BYTES = 12 * 500 + 200
+_MOST_BYTES = 1024
 
 
 class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,18 +33,6 @@ class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     hospital: Hospital
     routed: bool = True
-
-
-class _Break(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why."""
-
-    reason: _Words
-
-
-class _Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the reviewer found."""
-
-    note: _Words
 
 
 @router.post("/api/v1/sessions/{session_id}/hospitals")
@@ -62,8 +43,8 @@ async def route_session(
 ) -> Response:
     """Routes a session to a hospital, or no longer."""
     asked = await read_body(request, _Route, _MOST_BYTES)
-    await _check_session(request, session_id)
-    reach = _reach(request)
+    await check_session(request, session_id)
+    reach = reach_of(request)
     await reach.route(session_id, asked.hospital, is_routed=asked.routed, routed_by=principal.name)
     return Json({"routed": [each._asdict() for each in await reach.history(session_id, _MOST)]})
 
@@ -74,7 +55,7 @@ async def route_session(
 )
 async def view_routing(session_id: str, request: Request) -> Response:
     """How a session was routed, newest first."""
-    return Json({"routed": [each._asdict() for each in await _reach(request).history(session_id, _MOST)]})
+    return Json({"routed": [each._asdict() for each in await reach_of(request).history(session_id, _MOST)]})
 
 
 @router.post("/api/v1/sessions/{session_id}/close")
@@ -84,7 +65,7 @@ async def close_session(
     principal: Annotated[Principal, Depends(Requires(Permission.ROUTE_SESSIONS, "close session"))],
 ) -> Response:
     """Asks the box to close the session and open the next; asked again, it is the same command while it is pending."""
-    session = await _check_session(request, session_id)
+    session = await check_session(request, session_id)
     if session.closed_us is not None:
         return Json({"error": "the session is closed"}, status_code=409)
     commands, order = _commands(request), NewSession(session_id)
@@ -101,7 +82,7 @@ async def close_session(
 )
 async def view_closing(session_id: str, request: Request) -> Response:
     """Whether the session is closed, and what became of asking its box, newest first."""
-    session = await _check_session(request, session_id)
+    session = await check_session(request, session_id)
     found = await _commands(request).of_order(session.gateway, NewSession(session_id), most=_MOST)
     return Json({"closed_us": session.closed_us, "commands": [command._asdict() for command in found]})
 
@@ -113,62 +94,7 @@ async def list_unseen_alerts(request: Request) -> Response:
     return Json({"sessions": [each._asdict() for each in await unseen.look()]})
 
 
-@router.post("/api/v1/sessions/{session_id}/break-glass")
-async def break_the_glass(
-    session_id: str,
-    request: Request,
-    principal: Annotated[Principal, Depends(Requires(Permission.BREAK_GLASS, "break glass"))],
-) -> Response:
-    """Opens one session for the person who asks, for a limited time; the auditor sees it as to be reviewed."""
-    if not principal.is_person:
-        raise Refused(403, "only a person who has signed in may break the glass")
-    asked = await read_body(request, _Break, _MOST_BYTES)
-    await _check_session(request, session_id)
-    audit: Audit = request.app.state.audit
-    source = source_of(request)
-    # The reason is on the trail before anything is shown for it.
-    await audit.write(
-        principal.name, principal.role, "give a reason", session_id, source, "allowed", reason=asked.reason
-    )
-    grant = await _reach(request).break_glass(principal, session_id, asked.reason)
-    return Json({"grant": grant._asdict()}, status_code=201)
-
-
-@router.get("/api/v1/break-glass", dependencies=[Depends(Requires(Permission.REVIEW_BREAK_GLASS, "list break-glass"))])
-async def list_break_glass(request: Request) -> Response:
-    """Every grant, those to be reviewed first."""
-    database: Database = request.app.state.database
-    found = await database.read(lambda connection: break_glass.listed(connection, _MOST))
-    rows = [
-        {**each.grant._asdict(), "to_review": not each.reviewer, "reviewer": each.reviewer, "note": each.note}
-        for each in found
-    ]
-    return Json({"grants": rows})
-
-
-@router.post("/api/v1/break-glass/{grant_id}/review")
-async def review_break_glass(
-    grant_id: Annotated[str, Path(max_length=32)],
-    request: Request,
-    principal: Annotated[Principal, Depends(Requires(Permission.REVIEW_BREAK_GLASS, "review break-glass"))],
-) -> Response:
-    """The one review of a grant, by another person than the one it was for."""
-    asked = await read_body(request, _Review, _MOST_BYTES)
-    database: Database = request.app.state.database
-    clock: Clock = request.app.state.clock
-    grant = await database.read(lambda connection: break_glass.find(connection, grant_id))
-    if grant is None:
-        return Json({"error": "no such grant"}, status_code=404)
-    if grant.account == principal.name or not principal.is_person:
-        raise Refused(403, "another person reviews it")
-    now_us = clock.now_us()
-    is_new = await database.write(
-        lambda connection: break_glass.review(connection, grant_id, principal.name, asked.note, now_us)
-    )
-    return Json({"reviewed": True}) if is_new else Json({"error": "reviewed already"}, status_code=409)
-
-
-async def _check_session(request: Request, session_id: str) -> StoredSession:
+async def check_session(request: Request, session_id: str) -> StoredSession:
     """Within the route, after its permission: whether a session is there is not told to everybody."""
     reader: StoreReader = request.app.state.reader
     return await asyncio.to_thread(reader.session, session_id)  # or UnknownSession
@@ -180,7 +106,8 @@ def _commands(request: Request) -> Commands:
     return commands
 
 
-def _reach(request: Request) -> Reach:
+def reach_of(request: Request) -> Reach:
+    """The rule of this application."""
     reach = request.app.state.reach
     assert isinstance(reach, Reach)
     return reach

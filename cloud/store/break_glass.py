@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from cloud.store import schema
+from cloud.store.access_tables import account as _account
 from cloud.store.access_tables import break_glass as _grant
 from cloud.store.access_tables import break_glass_review as _review
 from cloud.store.engine import insert
@@ -24,9 +26,12 @@ class Grant(NamedTuple):
 
 
 class Reviewed(NamedTuple):
-    """A grant with its review, empty while it waits for one."""
+    """A grant with what it opened and its review, empty while it waits for one."""
 
     grant: Grant
+    title: str  # of the account: how the person is called
+    session_kind: str
+    session_label: str
     reviewer: str
     note: str
     at_us: int
@@ -53,13 +58,20 @@ def find(connection: sa.Connection, grant_id: str) -> Grant | None:
 
 def listed(connection: sa.Connection, most: int) -> list[Reviewed]:
     """Those to be reviewed first, the longest waiting at the top; then the reviewed, newest first."""
-    texts = [sa.func.coalesce(_review.c[name], "") for name in ("reviewer", "note")]
-    query = sa.select(*_columns, *texts, sa.func.coalesce(_review.c.at_us, 0)).outerjoin_from(_grant, _review)
+    session = schema.session.c
+    texts = (_account.c.title, session.kind, session.label, _review.c.reviewer, _review.c.note)
+    query = (
+        sa.select(*_columns, *[sa.func.coalesce(text, "") for text in texts], sa.func.coalesce(_review.c.at_us, 0))
+        .outerjoin_from(_grant, _review)
+        .outerjoin(_account, _account.c.name == _grant.c.account)
+        .outerjoin(schema.session, session.session_id == _grant.c.session_id)
+    )
     is_waiting = _review.c.grant_id.is_(None)
     waiting = query.where(is_waiting).order_by(_grant.c.opened_us).limit(most)
     done = query.where(~is_waiting).order_by(_grant.c.opened_us.desc()).limit(most)
     rows = [*connection.execute(waiting), *connection.execute(done)]
-    return [Reviewed(Grant(*row[:-3]), *row[-3:]) for row in rows][:most]
+    width = len(_columns)
+    return [Reviewed(Grant(*row[:width]), *row[width:]) for row in rows][:most]
 
 
 def review(connection: sa.Connection, grant_id: str, reviewer: str, note: str, now_us: int) -> bool:

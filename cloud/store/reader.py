@@ -124,14 +124,18 @@ class StoreReader:
         known = ", ".join(session.session_id for session in self.sessions(most=20)) or "none"
         raise UnknownSession(f"no session {session_id!r}; the newest are: {known}")
 
-    def sessions(self, *, most: int, open_only: bool = False, seen: Seen | None = None) -> list[StoredSession]:
-        """Sessions, newest first; those that one view has, or all."""
+    def sessions(
+        self, *, most: int, open_only: bool = False, seen: Seen | None = None, hidden_from: Seen | None = None
+    ) -> list[StoredSession]:
+        """Sessions, newest first; those that one view has, or that another has not, or all."""
         opened_us = schema.session.c.opened_us
         query = sa.select(*_session_columns)
         if open_only:
             query = query.where(schema.session.c.closed_us.is_(None))
         if seen is not None:
             query = query.where(routed.condition(seen, schema.session.c.session_id))
+        if hidden_from is not None:
+            query = query.where(~routed.condition(hidden_from, schema.session.c.session_id))
         placed = query.where(opened_us >= EARLIEST_PLAUSIBLE_US).order_by(opened_us.desc()).limit(most)
         # Those of boxes that had no clock stand at the end of the index, wherever they belong.
         waiting = query.where(opened_us < EARLIEST_PLAUSIBLE_US).order_by(OPENED_US.desc()).limit(most)

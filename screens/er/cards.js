@@ -3,7 +3,7 @@ import { byUrgency, conditionWords, stars } from "../parts/alarm_words.js";
 import { el, setAttribute, setHidden, setText } from "../parts/dom.js";
 import { isEnded, newestAgeMs } from "../parts/silence.js";
 import { t } from "../parts/strings.js";
-import { freshness, gatewayWords, originName } from "./patient_words.js";
+import { freshness, gatewayWords, glassWords, originName } from "./patient_words.js";
 
 export class Cards {
   constructor({ onOpen, onPin }) {
@@ -35,6 +35,7 @@ export class Cards {
       gateway: part("gateway"),
       age: part("age"),
       alarm: part("alarm"),
+      glass: el("span", { class: "glass-mark", "data-testid": "card-glass" }),
       pin: el("button", { class: "card-pin", type: "button", onclick: () => this.onPin(id) }),
     };
     card.open = el(
@@ -43,6 +44,7 @@ export class Cards {
       el("span", { class: "card-line" }, card.label, card.origin, card.kind),
       el("span", { class: "card-line" }, card.gateway, card.age),
       el("span", { class: "card-line" }, card.alarm),
+      card.glass,
     );
     card.node = el("div", { class: "card", "data-testid": "patient-card", "data-session": id }, card.open, card.pin);
     this.cards.set(id, card);
@@ -66,6 +68,9 @@ export class Cards {
     setText(card.age, words);
     setAttribute(card.age, "data-level", level);
     setAttribute(card.age, "title", t("age"));
+    const glass = glassWords(store.grantUntilUs(session.session_id, nowMs));
+    setText(card.glass, glass);
+    setHidden(card.glass, !glass);
     setText(card.alarm, worst ? `${stars(worst.priority)} ${conditionWords(worst.condition, store.vocabulary)}` : "");
     setAttribute(card.alarm, "data-priority", worst?.priority);
     setAttribute(card.node, "data-alarm", worst?.priority);

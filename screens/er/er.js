@@ -8,6 +8,7 @@ import { patientSilence } from "../parts/silence.js";
 import { Store } from "../parts/store.js";
 import { both, startLanguage, t } from "../parts/strings.js";
 import { ageText, clockText } from "../parts/time_text.js";
+import { BreakGlass } from "./break_glass.js";
 import { Cards } from "./cards.js";
 import { FrameMeter } from "./frame_meter.js";
 import { refusal } from "./refusal.js";
@@ -22,13 +23,23 @@ const store = new Store();
 const settings = new Settings();
 const meter = new FrameMeter();
 const query = new URLSearchParams(location.search);
-const chosen = { selected: query.get("session"), wall: query.get("view") === "wall", pinned: new Set(), unpinned: new Set() };
+const chosen = { selected: query.get("session"), wall: query.get("view") === "wall", pinned: new Set(), unpinned: new Set(), awaited: null };
 const link = new LiveLink(`${location.origin.replace(/^http/, "ws")}/api/v1/live`, {
   onMessage: (message, nowMs) => store.apply(message, nowMs),
   onBlock: (frame, block) => store.applyBlock(frame, block, frame.heardMs),
   onRefused: explain,
 });
 let refused = null; // who is here and may see no patient
+const breakGlass = new BreakGlass({
+  store,
+  onOpened: ({ session_id, expires_us }, label) => {
+    store.grants.set(session_id, expires_us);
+    chosen.awaited = session_id;
+    setText(said, t("break_glass_done", { label, time: clockText(expires_us).slice(0, 5) }));
+  },
+});
+// Beside the screen: what it says is not lost when the screen is built anew.
+const said = el("p", { class: "sr-only", role: "status" });
 let view = null;
 let refreshedMs = -Infinity;
 
@@ -36,7 +47,12 @@ function build() {
   view?.stage.dispose();
   const open = (id) => id && (Object.assign(chosen, { selected: id, wall: false }), refreshSoon());
   view = {
-    toolbar: new Toolbar({ settings, onView: (wall) => ((chosen.wall = wall), refreshSoon()), onLanguage: build }),
+    toolbar: new Toolbar({
+      settings,
+      onView: (wall) => ((chosen.wall = wall), refreshSoon()),
+      onLanguage: build,
+      onBreakGlass: () => breakGlass.open(),
+    }),
     cards: new Cards({ onOpen: open, onPin: pin }),
     alarms: new AlarmBanner({ onOpen: open }),
     stage: new Stage({ store, settings, onOpen: open }),
@@ -86,6 +102,8 @@ function choose() {
   const ids = [...store.patients.keys()];
   for (const id of chosen.pinned) if (!store.patients.has(id)) chosen.pinned.delete(id);
   for (const id of ids) if (chosen.pinned.size < WALL_MAX && !chosen.unpinned.has(id)) chosen.pinned.add(id);
+  // What break-glass opened comes with the next snapshot, and is what somebody waits for.
+  if (store.patients.has(chosen.awaited)) Object.assign(chosen, { selected: chosen.awaited, wall: false, awaited: null });
   if (!store.patients.has(chosen.selected)) chosen.selected = ids[0] ?? null;
   if (chosen.wall) return ids.filter((id) => chosen.pinned.has(id)).slice(0, WALL_MAX);
   return chosen.selected ? [chosen.selected] : [];
@@ -164,7 +182,7 @@ function frame(nowMs) {
 }
 
 function onKey({ key, target, ctrlKey, altKey, metaKey }) {
-  if (ctrlKey || altKey || metaKey || /^(SELECT|INPUT)$/.test(target.tagName)) return;
+  if (ctrlKey || altKey || metaKey || /^(SELECT|INPUT)$/.test(target.tagName) || target.closest("dialog")) return;
   const number = Number(key);
   if (number >= 1 && number <= store.patients.size) {
     Object.assign(chosen, { selected: [...store.patients.keys()][number - 1], wall: false });
@@ -191,6 +209,7 @@ window.vitalwire = {
   resetStats: () => meter.reset(),
 };
 startLanguage();
+document.body.append(said);
 build();
 loadVocabulary();
 link.start();

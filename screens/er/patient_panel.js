@@ -5,7 +5,8 @@ import { Numerics } from "../parts/numerics.js";
 import { isEnded, newestAgeMs, numericsSilence, streamSilence } from "../parts/silence.js";
 import { both, codeWords, t } from "../parts/strings.js";
 import { clockText } from "../parts/time_text.js";
-import { freshness, gatewayWords, originName } from "./patient_words.js";
+import { ConsentLine } from "./consent_line.js";
+import { freshness, gatewayWords, glassWords, originName } from "./patient_words.js";
 import { StreamView } from "./stream_view.js";
 
 const LISTED = 5;
@@ -18,6 +19,7 @@ export class PatientPanel {
     this.numerics = new Numerics({ compact });
     this.head = {
       label: el("h2", { class: "panel-label" }),
+      glass: el("span", { class: "glass-mark", "data-testid": "panel-glass" }),
       kind: el("span", { class: "panel-kind" }),
       origin: el("span", { class: "origin-badge" }),
       gateway: el("span", { class: "panel-gateway" }),
@@ -40,7 +42,8 @@ export class PatientPanel {
     if (!compact) {
       this.clearedTitle = el("h3", {}, t("cleared_list"));
       this.eventsTitle = el("h3", {}, t("events_list"));
-      this.side.append(el("div", { class: "quiet" }, this.clearedTitle, this.cleared, this.eventsTitle, this.events));
+      this.consent = new ConsentLine({ session: () => this.patient.session });
+      this.side.append(this.consent.node, el("div", { class: "quiet" }, this.clearedTitle, this.cleared, this.eventsTitle, this.events));
     }
     // Over the waves the sheet itself carries the watermark (parts/paper.js); here it lies over all the rest.
     this.watermark = el(
@@ -82,7 +85,9 @@ export class PatientPanel {
     this.numerics.update(patient, active, store.vocabulary, nowUs);
     this.#refreshEmpty(link, nowMs, nowUs);
     this.#refreshWatermark();
-    if (!this.compact) this.#refreshLists();
+    if (this.compact) return;
+    this.#refreshLists();
+    this.consent.refresh(nowMs);
   }
 
   stats() {
@@ -108,6 +113,9 @@ export class PatientPanel {
     const { session } = patient;
     const gateway = store.gatewayOf(patient);
     setText(head.label, session.label || session.session_id);
+    const glass = glassWords(store.grantUntilUs(session.session_id, nowMs));
+    setText(head.glass, glass);
+    setHidden(head.glass, !glass);
     setText(head.kind, isEnded(patient) ? t("ended") : t(session.kind));
     setText(head.origin, originName(session.origin));
     setHidden(head.origin, session.origin === 0);

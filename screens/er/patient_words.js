@@ -1,6 +1,6 @@
 // Short words about a patient's connection, shared by the cards and the panels.
 import { t } from "../parts/strings.js";
-import { ageText } from "../parts/time_text.js";
+import { ageText, clockText } from "../parts/time_text.js";
 
 // From here on a delay is worth a colour; at NO_DATA_MS the trace itself says so.
 const DELAYED_MS = 3000;
@@ -13,6 +13,9 @@ export function gatewayWords(gateway, linkDead) {
   if (!gateway || linkDead) return { words: t("gateway_unknown"), state: "unknown" };
   return { words: t(gateway.online ? "online" : "offline"), state: String(gateway.online) };
 }
+
+/** The mark of a patient seen by break-glass alone, "" for any other. */
+export const glassWords = (untilUs) => (untilUs === null ? "" : t("break_glass_until", { time: clockText(untilUs).slice(0, 5) }));
 
 /** ageMs null: nothing came yet. level: fresh | delayed | late. */
 export function freshness(ageMs, linkDead) {

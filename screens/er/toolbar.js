@@ -9,12 +9,17 @@ import { GAINS, NOMINAL_PX_PER_MM, SPEEDS } from "./settings.js";
 const RULER_MM = 100;
 
 export class Toolbar {
-  constructor({ settings, onView, onLanguage }) {
+  constructor({ settings, onView, onLanguage, onBreakGlass }) {
     this.settings = settings;
     this.clock = el("time", { class: "clock", "data-testid": "clock" });
     this.signIn = el("span", { class: "auto-sign-in", "data-testid": "auto-sign-in", hidden: true });
     this.patient = el("button", { type: "button", "data-testid": "view-patient", onclick: () => onView(false) }, t("patient"));
     this.wall = el("button", { type: "button", "data-testid": "view-wall", onclick: () => onView(true) }, t("wall"));
+    this.glass = el(
+      "button",
+      { type: "button", class: "glass", "data-testid": "break-glass", title: t("break_glass_hint"), hidden: true, onclick: onBreakGlass },
+      t("break_glass"),
+    );
     this.signedIn = new SignedIn();
     this.calibration = calibrationDialog(settings);
     this.node = el(
@@ -26,6 +31,7 @@ export class Toolbar {
       this.#choice("speed", SPEEDS, (value) => `${value} mm/s`),
       this.#choice("gain", GAINS, (value) => `${value} mm/mV`),
       el("button", { type: "button", onclick: () => this.calibration.showModal() }, t("calibrate")),
+      this.glass,
       el("span", { class: "spring" }),
       this.signIn,
       this.signedIn.node,
@@ -53,6 +59,8 @@ export class Toolbar {
     setAttribute(this.patient, "aria-pressed", String(!wall));
     setAttribute(this.wall, "aria-pressed", String(wall));
     this.signedIn.update(hello);
+    // Behind a token or in a demo is no person who could answer for it.
+    setHidden(this.glass, !(hello?.can_sign_out && hello.role === "er_clinician"));
     setHidden(this.signIn, !hello?.auto_sign_in);
     setText(this.signIn, t("auto_sign_in"));
   }

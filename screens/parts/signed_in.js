@@ -5,7 +5,7 @@ import { t } from "./strings.js";
 // The server's word that the sign-in of an open channel is over (cloud/api/live.py).
 export const SIGNED_OUT = 4401;
 // The screen of a role's work; the others have none yet.
-const HOMES = { er_clinician: "/er", operator: "/fleet" };
+const HOMES = { er_clinician: "/er", operator: "/fleet", auditor: "/review" };
 
 /** The screen of a role, or null. */
 export const homeOf = (role) => HOMES[role] ?? null;

@@ -17,6 +17,7 @@ export class Store {
     this.gateways = new Map();
     this.vocabulary = { metrics: {}, waveforms: {}, leads: [] };
     this.hello = null;
+    this.grants = new Map(); // session id -> µs until which the one who looks sees it by break-glass
     this.serverOffsetUs = null; // server time minus this page's monotonic clock
     this.helloMs = null;
   }
@@ -30,6 +31,7 @@ export class Store {
     switch (message.type) {
       case "hello":
         this.hello = message;
+        this.grants = new Map(Object.entries(message.break_glass ?? {}));
         this.helloMs = nowMs;
         this.serverOffsetUs = null;
         this.#setClock(message.server_us, nowMs);
@@ -99,6 +101,12 @@ export class Store {
 
   gatewayOf(patient) {
     return this.gateways.get(patient.session.gateway_id) ?? null;
+  }
+
+  /** When the break-glass ends by which this patient is seen, µs; null when it stands no longer, or never did. */
+  grantUntilUs(sessionId, nowMs) {
+    const untilUs = this.grants.get(sessionId);
+    return untilUs > this.serverUs(nowMs) ? untilUs : null;
   }
 
   #setClock(serverUs, nowMs) {

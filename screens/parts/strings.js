@@ -1,4 +1,5 @@
 // Every word the screens show, in one table; and the language in use.
+import { ACCESS } from "./strings_access.js";
 import { FLEET } from "./strings_fleet.js";
 import { SIGN_IN } from "./strings_sign_in.js";
 
@@ -108,6 +109,7 @@ const TABLE = {
   metric_high: { en: "{metric} high", zh: "{metric}过高" },
   metric_low: { en: "{metric} low", zh: "{metric}过低" },
   colon: { en: ": ", zh: ":" },
+  ...ACCESS,
   ...FLEET,
   ...SIGN_IN,
 };

@@ -361,5 +361,6 @@ test("after signing in one goes only to a path of this server", async () => {
   }
   assert.equal(next("/er//evil.example?a=//b"), "/er//evil.example?a=//b");
   assert.equal(next("//evil.example", "operator"), "/fleet");
-  assert.equal(next("", "auditor"), null);
+  assert.equal(next("", "auditor"), "/review");
+  assert.equal(next("", "dispatcher"), null);
 });

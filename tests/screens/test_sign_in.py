@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Page, expect
+from fastapi import FastAPI
+from playwright.sync_api import Browser, expect
 
 from cloud.access_config import AccessConfig, AccessMode
-from cloud.api.server import ApiServer, listen
-from cloud.config import ApiConfig
 from cloud.passwords import hash_password
 from cloud.store import accounts, schema
 from cloud.store.database import Database
 from tests.cloud.api.apps import PASSWORD, build, person
-from vitalwire.stage import free_port
+from tests.screens.served import House, served
 from wire.clock import SystemClock
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@dataclass
-class House:
-    """A served cloud without a broker, and a browser before its door."""
-
-    url: str
-    database: Database
-    page: Page
-    errors: list[str]
-
-    def disable(self, name: str) -> None:
-        self.database.transaction(lambda connection: accounts.change(connection, name, 1, is_disabled=1))
-
-    def type_in(self, name: str, password: str) -> None:
-        """By keyboard alone: the first field has the focus already."""
-        keyboard = self.page.keyboard
-        expect(self.page.get_by_test_id("sign-in-name")).to_be_focused()
-        keyboard.type(name)
-        keyboard.press("Tab")
-        keyboard.type(password)
-        keyboard.press("Enter")
 
 
 @pytest.fixture
@@ -53,31 +27,12 @@ def house(browser: Browser, tmp_path: Path) -> Iterator[House]:
     for account in (person("wang", "er_clinician", "H1", hashed), person("ops", "operator", "", hashed)):
         database.transaction(lambda connection, account=account: accounts.add(connection, account))
     database.transaction(lambda connection: accounts.add(connection, person("crew", "crew", "", hashed)))
-    config = ApiConfig(listen=f"127.0.0.1:{free_port()}")
-    started, stopping = threading.Event(), []
 
-    async def serve() -> None:
-        app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=SystemClock())  # type: ignore[arg-type]
-        running = asyncio.ensure_future(ApiServer(app, config, listen(config)).run())
-        looking = asyncio.ensure_future(app.state.access.sign_ins.run())
-        stopping.append((asyncio.get_running_loop(), running))
-        started.set()
-        await asyncio.wait([running])
-        looking.cancel()
+    async def make() -> FastAPI:
+        return build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=SystemClock())  # type: ignore[arg-type]
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    started.wait(10)
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(20_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
-    yield House(f"http://{config.listen}", database, page, errors)
-    page.close()
-    loop, running = stopping[0]
-    loop.call_soon_threadsafe(running.cancel)
-    thread.join(10)
+    with served(browser, database, make) as house:
+        yield house
     database.close()
 
 

@@ -67,7 +67,8 @@ def test_no_request_of_any_role_is_an_error_of_ours_or_shows_what_is_foreign(tmp
                 content = body if case.method == "POST" else None
                 answer = runner.run(client.request(case.method, path, params=case.query, content=content))
                 assert answer.status_code < 500, (case.method, path, case.query)
-                assert FOREIGN not in answer.text
+                # The one route that names an ambulance of another hospital, for break-glass.
+                assert FOREIGN not in answer.text or (role, case.path) == ("er_clinician", "/api/v1/elsewhere")
 
             ask()
         runner.run(client.aclose())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cloud.store import accounts, commands, routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
-from tests.cloud.api.apps import audited, build, person, signed_in
+from tests.cloud.api.apps import audited, build, client_of, person, signed_in
 from tests.cloud.api.asgi_socket import Closed, join
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from wire.commands import NewSession, decode_order
@@ -259,12 +260,53 @@ async def test_breaking_the_glass_opens_one_session_for_one_person_for_a_while(
 ) -> None:
     one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
     colleague = await signed_in(app, database, person("else", "er_clinician", "H1"))
-    assert (await one.post("/api/v1/sessions/s2/break-glass", json={"reason": "because"})).status_code == 422
+    for reason in ("because", "because" + " " * 9, "x" * 501):
+        assert (await one.post("/api/v1/sessions/s2/break-glass", json={"reason": reason})).status_code == 422
     assert (await one.post("/api/v1/sessions/nobody/break-glass", json=REASON)).status_code == 404
     assert (await one.post("/api/v1/sessions/s2/break-glass", json=REASON)).status_code == 201
     assert [await sees(client) for client in (one, two, colleague)] == [{"s1", "s2"}, {"s2"}, {"s1"}]
     clock.us += 60 * MINUTE_US
     assert await sees(one) == {"s1"}
+
+
+async def test_what_is_open_elsewhere_is_listed_with_nothing_of_the_patient(
+    app: FastAPI, database: Database, clock: FakeClock
+) -> None:
+    one = await signed_in(app, database, ONE)
+    lived_in = record(SessionEvent("s4", SessionKind.HOME, SessionPhase.OPENED, NOW_US + 1, "Mrs Li, Lane 4"))
+    ended = [opened("s5"), opened("s5", SessionPhase.CLOSED)]
+    Appender(database, FakeClock()).append(
+        [Incoming("vw.1.gw-1.up.x", frame([lived_in, *ended], 200, lane=Lane.URGENT))]
+    )
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    answer = (await one.get("/api/v1/elsewhere")).json()
+    assert (answer["minutes"], answer["truncated"]) == (60, False)
+    at_home, *ambulances = answer["sessions"]
+    assert at_home == {"session_id": "s4", "kind": "home", "label": "", "origin": 2, "opened_us": NOW_US + 1}
+    assert sorted(ambulances, key=str) == [
+        {"session_id": f"s{n}", "kind": "mission", "label": f"S{n}", "origin": 2, "opened_us": NOW_US} for n in (2, 3)
+    ]
+    assert ("one", "list sessions elsewhere", "", "10.0.0.9", "allowed") in audited(database)
+    assert (await one.post("/api/v1/sessions/s2/break-glass", json=REASON)).status_code == 201
+    assert await elsewhere(one) == {"s3", "s4"}
+    clock.us += 60 * MINUTE_US
+    assert await elsewhere(one) == {"s2", "s3", "s4"}
+
+
+async def elsewhere(client: Any) -> set[str]:
+    return {session["session_id"] for session in (await client.get("/api/v1/elsewhere")).json()["sessions"]}
+
+
+async def test_a_token_lists_nothing_elsewhere_and_breaks_no_glass(database: Database, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"wall er_clinician@H1 {hashlib.sha256(b'secret').hexdigest()}\n", encoding="utf-8")
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, tokens_file=str(tokens)))
+    wall = client_of(app, Authorization="Bearer secret")
+    assert (await wall.get("/api/v1/sessions")).status_code == 200
+    assert (await wall.get("/api/v1/elsewhere")).status_code == 403
+    assert (await wall.post("/api/v1/sessions/s2/break-glass", json=REASON)).status_code == 403
+    refused = {row[1] for row in audited(database) if row[4] == "refused"}
+    assert refused == {"list sessions elsewhere", "break glass"}
 
 
 async def test_the_auditor_sees_it_as_to_be_reviewed_and_another_person_reviews_it_once(
@@ -274,7 +316,8 @@ async def test_the_auditor_sees_it_as_to_be_reviewed_and_another_person_reviews_
     await one.post("/api/v1/sessions/s2/break-glass", json=REASON)
     (grant,) = (await auditor.get("/api/v1/break-glass")).json()["grants"]
     assert (grant["account"], grant["session_id"], grant["to_review"]) == ("one", "s2", True)
-    assert grant["reason"] == REASON["reason"]
+    assert (grant["title"], grant["hospital"], grant["kind"], grant["label"]) == ("One", "H1", "mission", "S2")
+    assert (grant["reason"], grant["reviewed_us"]) == (REASON["reason"], None)
     of_one = sa.select(schema.audit.c.reason).where(schema.audit.c.principal == "one", schema.audit.c.reason != "")
     assert database.read_now(lambda connection: connection.scalars(of_one).all()) == [REASON["reason"]]
     path, note = f"/api/v1/break-glass/{grant['grant_id']}/review", {"note": "the crew confirms the call"}
@@ -303,12 +346,20 @@ async def test_the_live_feed_tells_a_hospital_only_of_its_own(app: FastAPI, data
             heard = [heart_rate(70, NOW_US + 9, session_id=f"s{number}")]
             feed.hear("vw.1.gw-1.up.routine", frame(heard, 50 + number))
         said += await socket.until('"numeric"')
+        assert '"break_glass":{}' in said
         assert not any(other in said for other in ("s2", "s3", "S2", "S3"))
         await app.state.reach.route("s3", "H1", is_routed=True, routed_by="test")
         with pytest.raises(Closed, match="4205"):
             await socket.until("never said")
     async with join(app, "/api/v1/live", cookie) as socket:
         assert "s2" not in await socket.until('"s3"')
+        await app.state.reach.break_glass(
+            Principal("one", "er_clinician", frozenset(), "H1", b"x"), "s2", "arrest here"
+        )
+        with pytest.raises(Closed, match="4205"):
+            await socket.until("never said")
+    async with join(app, "/api/v1/live", cookie) as socket:
+        assert f'"break_glass":{{"s2":{NOW_US + 60 * MINUTE_US}}}' in await socket.until('"S2"')
         await app.state.access.sign_ins.end_all("one")
         with pytest.raises(Closed, match="4401"):
             await socket.until("never said")
