@@ -10,12 +10,10 @@ import logging
 from collections import OrderedDict
 from typing import NamedTuple
 
-from sqlalchemy.exc import IntegrityError
-
 from cloud.api.audit import Audit
 from cloud.counters import Counters
 from cloud.sign_in_limits import network_of
-from cloud.store.database import StoreUnavailable
+from cloud.store.database import RowRefused, StoreUnavailable
 from wire.clock import MICROSECONDS, Clock
 
 _log = logging.getLogger(__name__)
@@ -80,7 +78,7 @@ class Strangers:
                 continue
             try:
                 await self._audit.write("", "", MORE, str(minute.more), key.source, key.result)
-            except (StoreUnavailable, IntegrityError) as error:
+            except (StoreUnavailable, RowRefused) as error:
                 _log.warning("audit: what strangers asked is counted on: %s", error)
                 waiting = self._minutes.setdefault(key, _Minute(now_us))
                 waiting.more += minute.more

@@ -28,6 +28,10 @@ STORE_ID_BYTES = 16
 STORE_ID = "store_id"  # its row in the table `meta`
 
 
+# A rule of the store itself does not take a row: a guard of the audit chain, a key.
+RowRefused = sa.exc.IntegrityError
+
+
 class StoreUnavailable(Exception):
     """The disk or the server does not take or give what it should: wait and try the same again."""
 
