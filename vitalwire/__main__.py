@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from vitalwire.command import UsageError
+from vitalwire.log_lines import LineFormatter
 from wire.configuration import ConfigError
 
 # Each is a module of vitalwire.commands: its docstring's first line is the help, `add_arguments` and `run` do the rest.
@@ -46,11 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             summary = (module.__doc__ or "").splitlines()[0]
             module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if parsed.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[lines], level=logging.DEBUG if parsed.verbose else logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return int(importlib.import_module(f"vitalwire.commands.{parsed.command}").run(parsed))
