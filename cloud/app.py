@@ -14,6 +14,8 @@ from pathlib import Path
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.hasty import Doorway
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.api.sign_in_desk import SignInDesk
@@ -114,6 +116,11 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         fleet_reader=fleet_reader,
                         counters=counters,
                         clock=clock,
+                        rates=Rates(
+                            clock,
+                            per_source=config.api.requests_per_s_per_source,
+                            per_identity=config.api.requests_per_s_per_identity,
+                        ),
                     )
                     await boards.catch_up()
                     await reach.load()
@@ -132,7 +139,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(audit_keeper.keep_head(), name="audit-head")
                     tasks.create_task(audit_keeper.keep_rows(), name="audit-rows")
-                    tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")
+                    tasks.create_task(ApiServer(app, config.api, listener, Doorway(counters)).run(), name="api")
                     if ready is not None:
                         ready(f"{'https' if config.api.tls else 'http'}://{config.api.listen}")
             finally:

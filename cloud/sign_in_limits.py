@@ -93,7 +93,7 @@ class SignInLimits:
 
     def take(self, account: str, source: str) -> Wait | None:
         """Takes one attempt, or says how long to wait, which takes none."""
-        now_us, source = self._clock.monotonic_us(), _network(source)
+        now_us, source = self._clock.monotonic_us(), network_of(source)
         waits = [self._sources.wait(source, now_us), self._accounts.wait(account, now_us)]
         if longest := max((wait for wait in waits if wait), default=None):
             return longest
@@ -104,10 +104,10 @@ class SignInLimits:
     def give_back(self, account: str, source: str, *, succeeded: bool) -> None:
         """The attempt succeeded, or was not made after all."""
         self._accounts.forgive(account, everything=succeeded)
-        self._sources.forgive(_network(source), everything=False)
+        self._sources.forgive(network_of(source), everything=False)
 
 
-def _network(source: str) -> str:
+def network_of(source: str) -> str:
     """An IPv6 household has 2^64 addresses: they count as one."""
     try:
         address = ipaddress.ip_address(source)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
 from cloud.api import command_routes, fleet, live, oidc_routes, reach_routes, routes, sign_in
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
+from cloud.api.hasty import Doorway, HastyProtocol
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach
+from cloud.api.rim import MOST_HEADER_BYTES, BeyondLimit, Rim
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
@@ -28,16 +34,6 @@ from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader, UnknownSession
 from wire.clock import Clock
 
-_HEADERS = {
-    # Everything a screen needs comes from here; a WebSocket of the same origin is part of 'self'.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "font-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 _STOP_S = 3
 # Screens only listen; anything longer is not one of ours.
 _WS_MAX_BYTES = 64 * 1024
@@ -56,9 +52,10 @@ def build_app(
     feed: Feed,
     counters: Counters,
     clock: Clock,
+    rates: Rates,
 ) -> FastAPI:
     """The application with what its routes use."""
-    app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
+    app = _Application(lambda within: Rim(within, rates, audit, counters))
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
     app.state.reach, app.state.database = reach, database
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
@@ -70,19 +67,24 @@ def build_app(
     app.add_exception_handler(WrongNameOrPassword, _wrong)
     app.add_exception_handler(TryLater, _later)
     app.add_exception_handler(BadBody, _bad)
+    app.add_exception_handler(BeyondLimit, _beyond)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(UnknownCommand, _no_command)
     app.add_exception_handler(TooManyCommands, _wait)
     app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.middleware("http")(_add_headers)
     return app
 
 
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(_HEADERS)
-    return response
+class _Application(FastAPI):
+    """With a layer around everything, also around the middleware that answers to an error of ours."""
+
+    def __init__(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        super().__init__(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
+        self._wrap = wrap
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._wrap(super().build_middleware_stack())
 
 
 async def _refuse(_: HTTPConnection, error: Exception) -> Response:
@@ -104,6 +106,11 @@ async def _later(_: Request, error: Exception) -> Response:
 
 async def _bad(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _beyond(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BeyondLimit)
+    return JSONResponse({"error": error.reason}, status_code=error.status, headers={"Connection": "close"})
 
 
 async def _not_found(_: Request, error: Exception) -> Response:
@@ -138,14 +145,17 @@ class _Server(uvicorn.Server):
 class ApiServer:
     """Listens at once when built, so that a port in use is told before anything starts; serves while running."""
 
-    def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket) -> None:
+    def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket, doorway: Doorway) -> None:
         tls = config.tls
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=cast(type[asyncio.Protocol], partial(HastyProtocol, doorway)),  # it is called, nothing more
                 log_config=None,
+                log_level="error",  # a malformed request is counted: as a line each they would fill the disk
                 access_log=False,
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
                 server_header=False,
                 lifespan="off",
                 ws="websockets-sansio",

@@ -12,8 +12,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from cloud.access_config import AccessConfig, AccessMode
+from cloud.api.hasty import Doorway
 from cloud.api.server import ApiServer, listen
 from cloud.config import ApiConfig
+from cloud.counters import Counters
 from cloud.passwords import hash_password
 from cloud.store import accounts
 from cloud.store.database import Database
@@ -57,7 +59,7 @@ def house(browser: Browser, tmp_path: Path) -> Iterator[House]:
 
     async def serve() -> None:
         app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=SystemClock())  # type: ignore[arg-type]
-        running = asyncio.ensure_future(ApiServer(app, config, listen(config)).run())
+        running = asyncio.ensure_future(ApiServer(app, config, listen(config), Doorway(Counters())).run())
         looking = asyncio.ensure_future(app.state.access.sign_ins.run())
         stopping.append((asyncio.get_running_loop(), running))
         started.set()

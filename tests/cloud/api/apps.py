@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from cloud.access_config import AccessConfig
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach
 from cloud.api.server import build_app
 from cloud.api.sign_in_desk import SignInDesk
@@ -42,6 +43,8 @@ def build(
     feed: Feed | None = None,
     gateways: Sequence[str] = ("gw-1",),
     provider: OidcProvider | None = None,
+    rates: Rates | None = None,
+    passwords: PasswordDesk | None = None,
 ) -> FastAPI:
     clock, counters = clock or FakeClock(), counters or Counters()
 
@@ -51,7 +54,7 @@ def build(
     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, access)
     return build_app(
         access=Access(access, read_tokens(access), sign_ins),
-        desk=SignInDesk(database, clock, counters, audit, sign_ins, PasswordDesk(), access.mode, provider),
+        desk=SignInDesk(database, clock, counters, audit, sign_ins, passwords or PasswordDesk(), access.mode, provider),
         reach=Reach(database, clock, access),
         database=database,
         audit=audit,
@@ -61,6 +64,8 @@ def build(
         feed=feed or Feed(clock, counters),
         counters=counters,
         clock=clock,
+        rates=rates
+        or Rates(clock, per_source=10_000, per_identity=10_000),  # a clock that stands still refills nothing
     )
 
 
