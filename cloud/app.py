@@ -46,6 +46,7 @@ from cloud.store.location import ServerStore, StoreLocation, parse_store_url
 from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
 from wire.configuration import ConfigError
+from wire.service import Service
 
 # The thread that stores must not hold back the screens: Python hands the processor over this often instead of every
 # 5 ms, and a live block needs it several times on its way.
@@ -66,8 +67,12 @@ def store_location(config: CloudConfig) -> StoreLocation:
     return location
 
 
-async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None) -> None:
+async def run(
+    config: CloudConfig, *, ready: Callable[[str], None] | None = None, service: Service | None = None
+) -> None:
     """Runs until cancelled; `ready` is told the screens' address once everything answers.
+
+    The watchdog of `service` is fed while the store's writer and the ingest work.
 
     Raises BrokerUnavailable, ConfigError, StoreUnavailable, StoreTooNew or OSError, each naming what is wrong.
     """
@@ -131,6 +136,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
+                    if service is not None:
+                        tasks.create_task(service.feed_watchdog(database.answer, ingest.answer), name="watchdog")
                     tasks.create_task(boards.run(), name="boards")
                     tasks.create_task(fleet_boards.run(), name="fleet-boards")
                     tasks.create_task(commands.run(), name="commands")
