@@ -16,6 +16,7 @@ test: setup
 soak: setup
 	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill
 	$(BIN)/pytest tests -m soak
+	VITALWIRE_FUZZ_S=600 $(BIN)/pytest tests/soak
 	$(BIN)/python -m bench faults --minutes 10 --seed 1 --json | $(BIN)/python -c \
 	  'import json, sys; report = json.load(sys.stdin); print(report); sys.exit(report["lost"] + report["duplicates"] > 0)'
 

@@ -130,7 +130,13 @@ class _Answer:
             ours = {name for name, _ in self._headers}
             kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in ours]
             message = {**message, "headers": kept + self._headers}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if self._scope["type"] != "websocket":
+                raise
+            # uvicorn's word for a peer that closed during the handshake: to the route it is one that went away.
+            raise OSError(str(error)) from error
 
     async def refuse(self, status: int, reason: str) -> None:
         if self._scope["type"] == "websocket":

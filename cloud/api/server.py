@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from cloud.api import command_routes, fleet, live, oidc_routes, reach_routes, routes, sign_in
@@ -68,6 +69,7 @@ def build_app(
     app.add_exception_handler(TryLater, _later)
     app.add_exception_handler(BadBody, _bad)
     app.add_exception_handler(BeyondLimit, _beyond)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(UnknownCommand, _no_command)
@@ -111,6 +113,10 @@ async def _bad(_: Request, error: Exception) -> Response:
 async def _beyond(_: Request, error: Exception) -> Response:
     assert isinstance(error, BeyondLimit)
     return JSONResponse({"error": error.reason}, status_code=error.status, headers={"Connection": "close"})
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it; as an error of ours each would be a traceback
 
 
 async def _not_found(_: Request, error: Exception) -> Response:
