@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
 
-.PHONY: demo test soak lint setup clean
+.PHONY: demo test soak lint audit release setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vitalwire demo $(ARGS)
@@ -24,6 +24,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup
+	$(BIN)/python docker/audit.py
+
+release: setup
+	sh docker/release.sh
 
 setup: $(VENV)/.test
 
