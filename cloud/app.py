@@ -37,6 +37,7 @@ from cloud.fleet_keeper import FleetKeeper
 from cloud.ingest import Ingest
 from cloud.oidc import open_provider
 from cloud.passwords import PasswordDesk
+from cloud.retention_keeper import RetentionKeeper
 from cloud.sign_ins import SignIns
 from cloud.store.append import Appender
 from cloud.store.audit.head import head_file
@@ -146,6 +147,8 @@ async def run(
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(audit_keeper.keep_head(), name="audit-head")
                     tasks.create_task(audit_keeper.keep_rows(), name="audit-rows")
+                    retention = RetentionKeeper(database, audit, clock, counters, config.retention)
+                    tasks.create_task(retention.run(), name="retention")
                     tasks.create_task(ApiServer(app, config.api, listener, Doorway(counters)).run(), name="api")
                     if ready is not None:
                         ready(f"{'https' if config.api.tls else 'http'}://{config.api.listen}")

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from cloud.access_config import AccessConfig, AccessMode
+from cloud.retention_config import RetentionConfig
 from cloud.store.audit.chain import MIN_KEEP_DAYS
 from cloud.store.location import parse_store_url
 from wire.configuration import ConfigError, load
@@ -191,6 +192,7 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store_url: str = ""
     store_password_file: str = ""
     audit_keep_days: int = MIN_KEEP_DAYS
+    retention: RetentionConfig = RetentionConfig()
     broker: BrokerConfig = BrokerConfig()
     api: ApiConfig = ApiConfig()
     gateways: tuple[GatewayConfig, ...] = ()

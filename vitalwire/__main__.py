@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 
+from vitalwire import log
 from vitalwire.command import UsageError
-from vitalwire.log_lines import LineFormatter
 from wire.configuration import ConfigError
 
 # Each is a module of vitalwire.commands: its docstring's first line is the help, `add_arguments` and `run` do the rest.
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parser = argparse.ArgumentParser(prog="vitalwire", description="Gateway for vital signs.")
-    parser.add_argument("--verbose", action="store_true", help="log packets too")
+    parser.add_argument("--verbose", action="store_true", help="log debugging words too")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         # A box at the bedside has not installed the cloud: only the chosen command's module is loaded.
@@ -47,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             summary = (module.__doc__ or "").splitlines()[0]
             module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
     parsed = parser.parse_args(arguments)
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(LineFormatter())
-    logging.basicConfig(handlers=[lines], level=logging.DEBUG if parsed.verbose else logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    log.begin(verbose=parsed.verbose)
     try:
         return int(importlib.import_module(f"vitalwire.commands.{parsed.command}").run(parsed))
     except (ConfigError, UsageError) as error:

@@ -14,6 +14,7 @@ class Permission(StrEnum):
     VIEW_LIVE = "view_live"
     VIEW_RECORD = "view_record"
     BREAK_GLASS = "break_glass"
+    RECORD_CONSENT = "record_consent"
     ROUTE_SESSIONS = "route_sessions"
     REVIEW_BREAK_GLASS = "review_break_glass"
     VIEW_METRICS = "view_metrics"
@@ -22,7 +23,7 @@ class Permission(StrEnum):
 
 
 # These show patients: beside the permission, cloud.api.reach must say yes to each session.
-OF_PATIENTS = frozenset({Permission.VIEW_LIVE, Permission.VIEW_RECORD})
+OF_PATIENTS = frozenset({Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.RECORD_CONSENT})
 
 INTEGRATION = "integration"
 _EVERYBODY = frozenset({Permission.OPEN, Permission.SIGNED_IN})
@@ -33,7 +34,9 @@ def _role(*permissions: Permission) -> frozenset[Permission]:
 
 
 ROLES: dict[str, frozenset[Permission]] = {
-    "er_clinician": _role(Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.BREAK_GLASS),
+    "er_clinician": _role(
+        Permission.VIEW_LIVE, Permission.VIEW_RECORD, Permission.BREAK_GLASS, Permission.RECORD_CONSENT
+    ),
     "dispatcher": _role(Permission.ROUTE_SESSIONS),
     "operator": _role(Permission.VIEW_METRICS, Permission.VIEW_FLEET, Permission.COMMAND_GATEWAYS),
     "auditor": _role(Permission.REVIEW_BREAK_GLASS),
@@ -47,6 +50,7 @@ ROLES: dict[str, frozenset[Permission]] = {
 SCOPES: dict[str, Permission] = {
     "live:read": Permission.VIEW_LIVE,
     "record:read": Permission.VIEW_RECORD,
+    "consent:write": Permission.RECORD_CONSENT,
     "sessions:route": Permission.ROUTE_SESSIONS,
     "metrics:read": Permission.VIEW_METRICS,
     "fleet:read": Permission.VIEW_FLEET,

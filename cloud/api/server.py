@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from cloud.api import command_routes, fleet, live, oidc_routes, reach_routes, routes, sign_in
+from cloud.api import command_routes, consent_routes, fleet, live, oidc_routes, reach_routes, routes, sign_in
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
@@ -62,7 +62,7 @@ def build_app(
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
     app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
-    for routed in (sign_in, oidc_routes, routes, reach_routes, fleet, command_routes, live):
+    for routed in (sign_in, oidc_routes, routes, reach_routes, consent_routes, fleet, command_routes, live):
         app.router.routes += routed.router.routes
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(WrongNameOrPassword, _wrong)

@@ -1,4 +1,4 @@
-"""The tables of who may look: accounts, their sign-ins, which hospitals a session is routed to, break-glass."""
+"""The tables of who may look: accounts, sign-ins, which hospitals a session is routed to, break-glass, consent."""
 
 from __future__ import annotations
 
@@ -76,4 +76,18 @@ break_glass_review = Table(
     Column("reviewer", String, nullable=False),
     Column("note", String, nullable=False),
     Column("at_us", BigInteger, nullable=False),
+)
+
+# Appended, never changed: the newest row of a session and purpose stands.
+consent = Table(
+    "consent",
+    metadata,
+    Column("consent_id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("session_id", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("basis", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("recorded_by", String, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Index("consent_by_session", "session_id", "purpose", "consent_id"),
 )

@@ -235,7 +235,9 @@ class Appender:
             return rows.counts
 
         counts = self._database.transaction(store)
-        _log.error("%s: a batch cannot be stored and is kept as a dead letter: %s", incoming.subject, error)
+        # Its words quote the batch: they are in the table alone.
+        why = type(error).__name__
+        _log.error("%s: a batch cannot be stored and is kept as a dead letter: %s", incoming.subject, why)
         receipts = [] if batch is None else [(topics.gateway_of(incoming.subject), self._receipt(batch, now_us))]
         return Appended(receipts, counts, set(), now_us)
 

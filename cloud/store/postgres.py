@@ -62,7 +62,7 @@ class PostgresEngine:
         url = sa.make_url(store.url)
         if store.password:
             url = url.set(password=store.password)
-        self.core = sa.create_engine(url, pool_size=8, pool_pre_ping=True, connect_args=_CONNECT)
+        self.core = sa.create_engine(url, pool_size=8, pool_pre_ping=True, connect_args=_CONNECT, hide_parameters=True)
         sa.event.listen(self.core, "connect", _prepare_connection)
 
     def begin_migration(self, connection: sa.Connection) -> None:

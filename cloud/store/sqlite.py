@@ -65,7 +65,7 @@ class SqliteEngine:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = StoreLock(path, is_alone=False)
-        self.core = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=8)
+        self.core = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=8, hide_parameters=True)
         sa.event.listen(self.core, "connect", _prepare_connection)
 
     def begin_migration(self, connection: sa.Connection) -> None:

@@ -31,7 +31,7 @@ from tests.cloud.api.apps import audited, build, person, signed_in
 from tests.cloud.api.test_every_route import routes
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
 from tests.threats.served import Served, served
-from vitalwire.log_lines import LineFormatter
+from vitalwire.log import PrivateFormatter
 from wire.messages import Lane
 from wire.readings import Alert, AlertKind, AlertPhase, Priority, SessionEvent, SessionKind, SessionPhase
 
@@ -138,7 +138,7 @@ def counts(database: Database) -> list[int]:
 async def test_no_field_writes_a_header_or_a_line_of_the_log(app: FastAPI, api: Served) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("cloud").warning("session %s", FORGED)
     try:
@@ -156,7 +156,7 @@ async def test_no_field_writes_a_header_or_a_line_of_the_log(app: FastAPI, api: 
         logging.getLogger().removeHandler(handler)
     lines = written.getvalue().splitlines()
     assert lines
-    assert all(re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ |    ", line) for line in lines)
+    assert all(re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ", line) for line in lines)
     assert not any(line.startswith("2026-11-25 08:00:00,000") for line in lines)
 
 
