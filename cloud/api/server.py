@@ -141,7 +141,31 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the command: cancellation is the exit."""
+    """Leaves signals to the command: cancellation is the exit. Listens with a limit on TLS handshakes."""
+
+    def __init__(self, config: uvicorn.Config, handshake_s: float) -> None:
+        super().__init__(config)
+        self._handshake_s = handshake_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for sockets that are open; its own leaves half a handshake 60 s, before any other limit."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            shared = {"server_state": self.server_state, "app_state": self.lifespan.state}
+            return config.http_protocol_class(config=config, **shared)  # type: ignore[call-arg]  # uvicorn's own way
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=one,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self._handshake_s if config.ssl else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -171,7 +195,8 @@ class ApiServer:
                 ssl_certfile=tls.cert_file if tls else None,
                 ssl_keyfile=tls.key_file if tls else None,
                 ssl_ca_certs=tls.ca_file or None if tls else None,
-            )
+            ),
+            doorway.head_s,
         )
 
     async def run(self) -> None:

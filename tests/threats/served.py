@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from cloud.api.hasty import Doorway
 from cloud.api.server import ApiServer, listen
-from cloud.config import ApiConfig
+from cloud.config import ApiConfig, TlsConfig
 from cloud.counters import Counters
 from vitalwire.stage import free_port
 
@@ -45,10 +45,10 @@ class Served(NamedTuple):
 
 
 @asynccontextmanager
-async def served(app: FastAPI, doorway: Doorway | None = None) -> AsyncIterator[Served]:
+async def served(app: FastAPI, doorway: Doorway | None = None, tls: TlsConfig | None = None) -> AsyncIterator[Served]:
     """The server answers when this is entered and is gone when it is left."""
     port = free_port()
-    config = ApiConfig(listen=f"127.0.0.1:{port}")
+    config = ApiConfig(listen=f"127.0.0.1:{port}", tls=tls)
     running = asyncio.create_task(ApiServer(app, config, listen(config), doorway or Doorway(Counters())).run())
     try:
         yield Served("127.0.0.1", port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ from cloud.api.audit import Audit
 from cloud.api.hasty import Doorway
 from cloud.api.rates import Rates
 from cloud.api.rim import MOST_BODY_BYTES, MOST_HEADER_BYTES, MOST_SOCKETS, MOST_URL_BYTES, Rim
+from cloud.config import TlsConfig
 from cloud.counters import Counters
 from cloud.passwords import PasswordDesk
 from cloud.sign_in_limits import SignInLimits
 from cloud.store import accounts
 from cloud.store.database import Database
 from tests.cloud.api.apps import ORIGIN, audited, build, client_of, person, signed_in
+from tests.cloud.bus.test_mqtt_tls import write_certificate
 from tests.cloud.cloud_frames import FakeClock
 from tests.threats.served import Served, served
 
@@ -151,6 +154,18 @@ async def test_half_requests_are_dropped_in_time_and_shut_nobody_out(api: Served
         assert counters["http_connections_crowded_out"] >= 40
         assert counters["http_connections_crowded_out"] + counters["http_heads_too_slow"] >= 60
         assert (await client.get("/er")).status_code == 200
+
+
+async def test_half_a_tls_handshake_is_dropped_in_time(app: FastAPI, tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path / "server.crt", "localhost")
+    tls = TlsConfig(str(certificate), str(certificate.with_suffix(".key")))
+    async with served(app, Doorway(Counters(), head_s=0.3), tls) as api:
+        assert await api.raw(b"\x16\x03\x01") == b""
+        trust = ssl.create_default_context(cafile=str(certificate))
+        async with httpx.AsyncClient(base_url=f"https://localhost:{api.port}", verify=trust) as client:
+            answer = await client.get("/er")
+    assert answer.status_code == 200
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 async def test_bytes_that_are_no_http_are_answered_once_and_counted(api: Served, counters: Counters) -> None:
