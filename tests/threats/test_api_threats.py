@@ -161,7 +161,7 @@ async def test_no_field_writes_a_header_or_a_line_of_the_log(app: FastAPI, api: 
 
 
 async def test_text_from_a_box_is_data_to_a_browser(api: Served) -> None:
-    """What a screen makes of it, tests/threats/test_screen_threats.py shows in a browser."""
+    """What a screen makes of it, tests/screens/test_screen_threats.py shows in a browser."""
     async with client(api) as asking:
         for path in ("/api/v1/sessions", "/api/v1/alerts"):
             answer = await asking.get(path)
