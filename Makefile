@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
 
-.PHONY: demo test soak lint setup clean
+.PHONY: demo test soak lint audit release setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vitalwire demo $(ARGS)
@@ -16,6 +16,7 @@ test: setup
 soak: setup
 	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill
 	$(BIN)/pytest tests -m soak
+	VITALWIRE_FUZZ_S=600 $(BIN)/pytest tests/soak
 	$(BIN)/python -m bench faults --minutes 10 --seed 1 --json | $(BIN)/python -c \
 	  'import json, sys; report = json.load(sys.stdin); print(report); sys.exit(report["lost"] + report["duplicates"] > 0)'
 
@@ -23,6 +24,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup
+	$(BIN)/python docker/audit.py
+
+release: setup
+	sh docker/release.sh
 
 setup: $(VENV)/.test
 

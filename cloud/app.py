@@ -14,6 +14,8 @@ from pathlib import Path
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.hasty import Doorway
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.api.sign_in_desk import SignInDesk
@@ -47,6 +49,7 @@ from cloud.store.location import ServerStore, StoreLocation, parse_store_url
 from cloud.store.reader import StoreReader
 from wire.clock import SystemClock
 from wire.configuration import ConfigError
+from wire.service import Service
 
 # The thread that stores must not hold back the screens: Python hands the processor over this often instead of every
 # 5 ms, and a live block needs it several times on its way.
@@ -67,8 +70,12 @@ def store_location(config: CloudConfig) -> StoreLocation:
     return location
 
 
-async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None) -> None:
+async def run(
+    config: CloudConfig, *, ready: Callable[[str], None] | None = None, service: Service | None = None
+) -> None:
     """Runs until cancelled; `ready` is told the screens' address once everything answers.
+
+    The watchdog of `service` is fed while the store's writer and the ingest work.
 
     Raises BrokerUnavailable, ConfigError, StoreUnavailable, StoreTooNew or OSError, each naming what is wrong.
     """
@@ -133,6 +140,11 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         fleet_reader=fleet_reader,
                         counters=counters,
                         clock=clock,
+                        rates=Rates(
+                            clock,
+                            per_source=config.api.requests_per_s_per_source,
+                            per_identity=config.api.requests_per_s_per_identity,
+                        ),
                     )
                     await boards.catch_up()
                     await reach.load()
@@ -143,6 +155,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
+                    if service is not None:
+                        tasks.create_task(service.feed_watchdog(database.answer, ingest.answer), name="watchdog")
                     tasks.create_task(boards.run(), name="boards")
                     tasks.create_task(fleet_boards.run(), name="fleet-boards")
                     tasks.create_task(commands.run(), name="commands")
@@ -155,7 +169,7 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(audit_keeper.keep_rows(), name="audit-rows")
                     retention = RetentionKeeper(database, audit, clock, counters, config.retention)
                     tasks.create_task(retention.run(), name="retention")
-                    tasks.create_task(ApiServer(app, config.api, listener).run(), name="api")
+                    tasks.create_task(ApiServer(app, config.api, listener, Doorway(counters)).run(), name="api")
                     if ready is not None:
                         ready(f"{'https' if config.api.tls else 'http'}://{config.api.listen}")
             finally:

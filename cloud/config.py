@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 from cloud.access_config import AccessConfig, AccessMode
 from cloud.retention_config import RetentionConfig
@@ -166,11 +167,17 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where screens connect. What `trusted_proxies` say of who asks, and how, is believed; of nobody else."""
+    """Where screens connect, and how often they may ask: ten seconds' worth at once.
+
+    A source may be a whole hospital behind one address; an identity is one sign-in or token. What `trusted_proxies` say
+    of who asks, and how, is believed; of nobody else.
+    """
 
     listen: str = "127.0.0.1:8080"
     tls: TlsConfig | None = None
     trusted_proxies: tuple[str, ...] = ()
+    requests_per_s_per_source: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    requests_per_s_per_identity: Annotated[int, Meta(ge=1, le=1_000_000)] = 30
 
     def __post_init__(self) -> None:
         _require_tls("listen", self.listen, self.tls)

@@ -42,6 +42,15 @@ class Ingest:
     ) -> None:
         self._bus, self._database, self._appender = bus, database, appender
         self._counters, self._on_entries, self._on_stored = counters, on_entries, on_stored
+        self._moved = asyncio.Event()
+        self._is_idle = False
+
+    async def answer(self) -> None:
+        """Returns when it waits for the bus or has gone on; not while a write or a receipt hangs. A store that refuses
+        is no hang: a restart would not help it."""
+        self._moved.clear()
+        if not self._is_idle:
+            await self._moved.wait()
 
     async def run(self) -> None:
         """Stores until cancelled; while the disk refuses, the bus keeps what comes."""
@@ -50,7 +59,10 @@ class Ingest:
         next_s = loop.time()
         while True:
             await asyncio.sleep(max(0.0, next_s - loop.time()))
+            self._is_idle = True
+            self._moved.set()
             deliveries = await self._bus.take(most=GROUP_BATCHES, most_bytes=GROUP_BYTES)
+            self._is_idle = False
             next_s = loop.time() + _SPACING_S
             group = [Incoming(delivery.subject, delivery.payload) for delivery in deliveries]
             while True:
@@ -59,6 +71,7 @@ class Ingest:
                     break
                 except StoreUnavailable as error:
                     self._counters.add("store_unavailable")
+                    self._moved.set()
                     delay_s = backoff.next_s()
                     _log.error("store: %s; trying again in %.1f s", error, delay_s)
                     await asyncio.sleep(delay_s)

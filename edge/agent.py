@@ -25,6 +25,7 @@ from edge.uplinks import Uplinks
 from wire.clock import Clock, SystemClock
 from wire.messages import Lane
 from wire.readings import Gap, GapReason, Origin
+from wire.service import Service
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +36,17 @@ _UPKEEP_S = 2.0
 _NAMING_S = 5.0
 
 
-async def keep(path: Path, *, clock: Clock | None = None, ready: Callable[[], None] | None = None) -> None:
+async def keep(
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    ready: Callable[[], None] | None = None,
+    service: Service | None = None,
+) -> None:
     """Runs one box as its configuration file says, again and again as commands change it, until cancelled.
 
-    `ready` is called whenever its devices may connect. Raises ConfigError, the first time before anything starts.
+    `ready` is called whenever its devices may connect; the watchdog of `service` is fed while loop and disk work.
+    Raises ConfigError, the first time before anything starts.
     """
     box_clock = BoxClock(clock or SystemClock())
     configuration = ConfigurationFile(path, box_clock)
@@ -46,12 +54,16 @@ async def keep(path: Path, *, clock: Clock | None = None, ready: Callable[[], No
         resolved = configuration.start()
         # A task of its own: being told to end while it ends by itself is then not lost in the group within.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_run(resolved, configuration, box_clock, ready), name="agent")
+            tasks.create_task(_run(resolved, configuration, box_clock, ready, service), name="agent")
         _log.info("starting again with the configuration that is in force now")
 
 
 async def _run(
-    resolved: Resolved, configuration: ConfigurationFile, clock: BoxClock, ready: Callable[[], None] | None
+    resolved: Resolved,
+    configuration: ConfigurationFile,
+    clock: BoxClock,
+    ready: Callable[[], None] | None,
+    service: Service | None,
 ) -> None:
     """Runs until cancelled, or returns when the configuration is another one."""
     config = resolved.config
@@ -84,6 +96,8 @@ async def _run(
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:
+            if service is not None:
+                tasks.create_task(service.feed_watchdog(spool.answer), name="watchdog")
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
             session = BoxSession(config, spool, outbox, clock)

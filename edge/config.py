@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import configs
 from clinical.alarm_limits import AlarmLimits
 from drivers import catalog
 from drivers.driver import Driver, DriverOptions, LinkKind
+from drivers.links.peers import parse_peers
 from edge.spool import SpoolConfig
 from edge.uplink import UplinkConfig
 from wire.configuration import ConfigError, convert, load, parse, read_text
@@ -69,15 +71,32 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MllpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an HL7 monitor finds us, and how long it may be silent."""
+    """Where an HL7 monitor finds us, from which addresses it may come, and how long it may be silent.
+
+    The newest connection speaks for the monitor, so beyond this box the peers have to be named.
+    """
 
     listen: str
     silence_s: float = 60.0
+    peers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"listen: {self.listen!r} is not host:port, such as 0.0.0.0:2575")
+        parse_peers(self.peers)
+        if not self.peers and not _is_loopback(host):
+            raise ValueError(
+                f"peers: listen = {self.listen!r} is reachable from outside: name the monitor's address or network, "
+                'such as peers = ["192.168.7.20"]'
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Device(NamedTuple):

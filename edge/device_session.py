@@ -163,7 +163,8 @@ def open_link(device: Device, clock: Clock) -> AbstractAsyncContextManager[Any]:
     if isinstance(device.link, MllpOptions):
         from drivers.links.mllp import open_mllp
 
-        return open_mllp(device.link.listen, clock, silence_s=device.link.silence_s)
+        link = device.link
+        return open_mllp(link.listen, clock, silence_s=link.silence_s, peers=link.peers)
     from drivers.links.gatt import GattOptions, open_gatt
 
     assert isinstance(device.link, GattOptions)

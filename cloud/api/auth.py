@@ -134,7 +134,7 @@ def _check_origin(connection: HTTPConnection, access: Access) -> None:
     """A foreign page in the same browser must not borrow a sign-in, nor reach a demo under another name."""
     host = connection.headers.get("host", "")
     origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _netloc(origin) != host:
         raise Refused(403, "another site's page may not ask")
     if access.is_demo and not _names_loopback(host):
         raise Refused(403, "a demo answers only to localhost")
@@ -155,6 +155,14 @@ def _check_change(connection: HTTPConnection, access: Access, *, has_origin: boo
     is_proven = has_origin or fetched_from == "same-origin" or bool(_bearer(connection))
     if not is_proven and not access.is_demo:
         raise Refused(403, "say where the page comes from: Origin")
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port as the browser writes them; None, which is no host's, for what is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _names_loopback(host: str) -> bool:

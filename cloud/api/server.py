@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from cloud.api import (
     break_glass_routes,
@@ -26,7 +30,10 @@ from cloud.api import (
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
+from cloud.api.hasty import Doorway, HastyProtocol
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach, UnknownHospital
+from cloud.api.rim import MOST_HEADER_BYTES, BeyondLimit, Rim
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
 from cloud.api.strangers import Strangers
 from cloud.api.unseen import UnseenAlerts
@@ -40,16 +47,6 @@ from cloud.store.fleet import FleetReader
 from cloud.store.reader import StoreReader, UnknownSession
 from wire.clock import Clock
 
-_HEADERS = {
-    # Everything a screen needs comes from here; a WebSocket of the same origin is part of 'self'.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "font-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 _STOP_S = 3
 # Screens only listen; anything longer is not one of ours.
 _WS_MAX_BYTES = 64 * 1024
@@ -70,9 +67,10 @@ def build_app(
     feed: Feed,
     counters: Counters,
     clock: Clock,
+    rates: Rates,
 ) -> FastAPI:
     """The application with what its routes use."""
-    app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
+    app = _Application(lambda within: Rim(within, rates, audit, counters))
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
     app.state.reach, app.state.database, app.state.unseen = reach, database, unseen
     app.state.strangers = strangers
@@ -96,19 +94,25 @@ def build_app(
     app.add_exception_handler(TryLater, _later)
     app.add_exception_handler(BadBody, _bad)
     app.add_exception_handler(UnknownHospital, _bad)
+    app.add_exception_handler(BeyondLimit, _beyond)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(UnknownCommand, _no_command)
     app.add_exception_handler(TooManyCommands, _wait)
     app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.middleware("http")(_add_headers)
     return app
 
 
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(_HEADERS)
-    return response
+class _Application(FastAPI):
+    """With a layer around everything, also around the middleware that answers to an error of ours."""
+
+    def __init__(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        super().__init__(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
+        self._wrap = wrap
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._wrap(super().build_middleware_stack())
 
 
 async def _refuse(_: HTTPConnection, error: Exception) -> Response:
@@ -130,6 +134,15 @@ async def _later(_: Request, error: Exception) -> Response:
 
 async def _bad(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _beyond(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BeyondLimit)
+    return JSONResponse({"error": error.reason}, status_code=error.status, headers={"Connection": "close"})
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it; as an error of ours each would be a traceback
 
 
 async def _not_found(_: Request, error: Exception) -> Response:
@@ -154,7 +167,31 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the command: cancellation is the exit."""
+    """Leaves signals to the command: cancellation is the exit. Listens with a limit on TLS handshakes."""
+
+    def __init__(self, config: uvicorn.Config, handshake_s: float) -> None:
+        super().__init__(config)
+        self._handshake_s = handshake_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for sockets that are open; its own leaves half a handshake 60 s, before any other limit."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            shared = {"server_state": self.server_state, "app_state": self.lifespan.state}
+            return config.http_protocol_class(config=config, **shared)  # type: ignore[call-arg]  # uvicorn's own way
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=one,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self._handshake_s if config.ssl else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -164,14 +201,17 @@ class _Server(uvicorn.Server):
 class ApiServer:
     """Listens at once when built, so that a port in use is told before anything starts; serves while running."""
 
-    def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket) -> None:
+    def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket, doorway: Doorway) -> None:
         tls = config.tls
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=cast(type[asyncio.Protocol], partial(HastyProtocol, doorway)),  # it is called, nothing more
                 log_config=None,
+                log_level="error",  # a malformed request is counted: as a line each they would fill the disk
                 access_log=False,
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
                 server_header=False,
                 # Never by uvicorn's own default, which believes every process of this machine.
                 proxy_headers=bool(config.trusted_proxies),
@@ -184,7 +224,8 @@ class ApiServer:
                 ssl_certfile=tls.cert_file if tls else None,
                 ssl_keyfile=tls.key_file if tls else None,
                 ssl_ca_certs=tls.ca_file or None if tls else None,
-            )
+            ),
+            doorway.head_s,
         )
 
     async def run(self) -> None:

@@ -75,6 +75,10 @@ class Database:
         """As `on_writer`, queued at once: it runs also when nobody waits for the future any more, unless cancelled."""
         return asyncio.get_running_loop().run_in_executor(self._writer, work)
 
+    async def answer(self) -> None:
+        """Returns once the writing thread has done what it was asked before; not while it hangs."""
+        await self.on_writer(lambda: None)
+
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """As `read_now`, on a thread of its own."""
         return await asyncio.to_thread(self.read_now, work)

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from drivers.driver import LinkLost
+from drivers.links.peers import Peers, parse_peers
 from wire.clock import Clock
 from wire.messages import DecodeError
 
@@ -141,19 +142,24 @@ class _Connection:
         self.writer = writer
         self.framer = MllpFramer()
         peer = writer.get_extra_info("peername") or ("unknown", 0)
+        self.host = str(peer[0])
         self.name = f"{peer[0]}:{peer[1]}"
 
 
 class MllpLink:
     """A listening socket and the one monitor that speaks through it now.
 
-    A newer connection replaces the older, because the older is most often half open. After LinkLost the same link
+    A newer connection replaces the older, because the older is most often half open; one from an address that is not
+    among the peers is dropped before it is read, and told as a DecodeError. After LinkLost the same link
     serves the next connection: a session that keeps it open never turns a waiting monitor away. Nothing is queued
     but the messages of one read; TCP holds the monitor back meanwhile.
     """
 
-    def __init__(self, clock: Clock, silence_s: float) -> None:
+    def __init__(self, clock: Clock, silence_s: float, peers: Peers) -> None:
         self._clock = clock
+        self._peers = peers
+        self._strangers = 0  # turned away and not told yet
+        self._has_warned = False
         self._silence_s = silence_s
         self._newest: _Connection | None = None
         self._active: _Connection | None = None
@@ -180,9 +186,13 @@ class MllpLink:
                 return self._messages.popleft()
             if self._faults:
                 raise DecodeError(self._faults.popleft())
+            if self._strangers:
+                self._strangers -= 1
+                raise DecodeError("mllp peer not allowed")
             # No time limit: a monitor that is switched off is no fault of the socket, and reopening would not help.
             connection = self._active or await self._next_connection()
-            await self._read(connection)
+            if connection is not None:
+                await self._read(connection)
 
     async def send(self, message: bytes) -> None:
         """Sends one message, framed, to the monitor that was last received from. Raises LinkLost."""
@@ -201,6 +211,9 @@ class MllpLink:
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A monitor connected: it takes the place of the one before."""
         connection = _Connection(reader, writer)
+        if not self._peers.allows(connection.host):
+            self._turn_away(connection)
+            return
         if (older := self._newest) is not None and not older.writer.is_closing():
             _log.warning("monitor %s is replaced by %s", older.name, connection.name)
             older.writer.transport.abort()
@@ -209,6 +222,14 @@ class MllpLink:
         self._newest = connection
         self._arrived.set()
 
+    def _turn_away(self, connection: _Connection) -> None:
+        connection.writer.transport.abort()
+        self._strangers += 1
+        self._arrived.set()
+        if not self._has_warned:  # the others are counted
+            self._has_warned = True
+            _log.warning("%s is not among the peers of this monitor's link and is turned away", connection.name)
+
     def close(self) -> None:
         """Drops every connection."""
         for connection in (self._active, self._newest):
@@ -216,8 +237,11 @@ class MllpLink:
                 connection.writer.transport.abort()
         self._active = self._newest = None
 
-    async def _next_connection(self) -> _Connection:
+    async def _next_connection(self) -> _Connection | None:
+        """The monitor that connects, or None when somebody else did."""
         while self._newest is None:
+            if self._strangers:
+                return None
             self._arrived.clear()
             await self._arrived.wait()
         self._active = self._newest
@@ -289,10 +313,15 @@ def parse_listen(listen: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def open_mllp(listen: str, clock: Clock, *, silence_s: float = SILENCE_S) -> AsyncIterator[MllpLink]:
-    """Listens on `host:port` until left. Raises ValueError for a bad address, ListenError when it cannot be had."""
+async def open_mllp(
+    listen: str, clock: Clock, *, silence_s: float = SILENCE_S, peers: Sequence[str] = ()
+) -> AsyncIterator[MllpLink]:
+    """Listens on `host:port` until left, to `peers` alone unless there are none.
+
+    Raises ValueError for a bad address, ListenError when it cannot be had.
+    """
     host, port = parse_listen(listen)
-    link = MllpLink(clock, silence_s)
+    link = MllpLink(clock, silence_s, parse_peers(peers))
     try:
         # `limit` bounds what asyncio reads ahead: beyond twice that it stops reading, and TCP slows the monitor.
         server = await asyncio.start_server(link.accept, host or None, port, limit=READ_BYTES)

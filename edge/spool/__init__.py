@@ -117,6 +117,10 @@ class Spool:
             self._lanes[lane].receipted(epoch, first_seq, last_seq)
         return work()
 
+    async def answer(self) -> None:
+        """Returns once the disk's thread has done what it was asked before; not while it hangs."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
     def memo(self, name: str) -> bytes | None:
         """A named value as last committed; a name always travels with the same lane."""
         return next((lane.memos[name] for lane in self._lanes.values() if name in lane.memos), None)

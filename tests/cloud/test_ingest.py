@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiomqtt
 import nats.js.errors
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from cloud.app import open_bus
 from cloud.bus.broker_config import password_path
+from cloud.bus.bus import Delivery
 from cloud.bus.jetstream import STREAM, connect_bare
 from cloud.config import CloudConfig
 from cloud.counters import Counters
@@ -140,3 +142,42 @@ async def test_garbage_does_not_stop_the_stream(site: Site) -> None:
             receipt = await next_receipt(client)
         letters = sa.select(sa.func.count()).select_from(schema.dead_letter)
         assert database.read_now(lambda connection: connection.scalar(letters)) == 1
+
+
+class StuckBus:
+    """Delivers once, and its receipts never leave until it is told."""
+
+    def __init__(self) -> None:
+        self.may_deliver, self.may_send = asyncio.Event(), asyncio.Event()
+
+    async def take(self, *, most: int, most_bytes: int) -> list[Delivery]:
+        await self.may_deliver.wait()
+        self.may_deliver.clear()
+        return [Delivery(topics.up("gw-1", Lane.ROUTINE), frame([heart_rate(61)]), object())]
+
+    async def send_receipts(self, receipts: object) -> None:
+        await self.may_send.wait()
+
+    async def settle(self, deliveries: object) -> None:
+        return
+
+
+async def test_it_answers_while_idle_or_going_on_and_not_while_it_hangs(tmp_path: Path) -> None:
+    database, bus = Database(tmp_path / "store.sqlite"), StuckBus()
+    appender = Appender(database, FakeClock())
+    ingest = Ingest(bus, database, appender, Counters(), lambda: None, lambda appended: None)  # type: ignore[arg-type]
+    running = asyncio.create_task(ingest.run())
+    async with asyncio.timeout(5):
+        await ingest.answer()
+        bus.may_deliver.set()
+        while bus.may_deliver.is_set():
+            await asyncio.sleep(0.001)
+        asked = asyncio.create_task(ingest.answer())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await asyncio.shield(asked)
+        bus.may_send.set()
+        await asked
+    running.cancel()
+    await asyncio.wait([running])
+    database.close()

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 
+from cloud.api.hasty import Doorway
 from cloud.api.server import ApiServer, listen
 from cloud.config import ApiConfig
+from cloud.counters import Counters
 from cloud.store import accounts
 from cloud.store.database import Database
 from tests.cloud.api.apps import PASSWORD
@@ -49,7 +51,7 @@ def served(browser: Browser, database: Database, make: Callable[[], Awaitable[Fa
 
     async def serve() -> None:
         app = await make()
-        running = asyncio.ensure_future(ApiServer(app, config, listen(config)).run())
+        running = asyncio.ensure_future(ApiServer(app, config, listen(config), Doorway(Counters())).run())
         looking = asyncio.ensure_future(app.state.access.sign_ins.run())
         stopping.append((asyncio.get_running_loop(), running))
         started.set()

@@ -53,6 +53,10 @@ def strap(adapter: str, origin: str = "") -> str:
     return f'gateway = "a"\n[[device]]\nid = "s"\ndriver = "ble.heart_rate"\n{said}{link}'
 
 
+def monitor(link: str) -> str:
+    return f'gateway = "a"\n[[device]]\nid = "m"\ndriver = "network.hl7_monitor"\nlink = {{ {link} }}'
+
+
 WRONG = [
     (
         strap("bumble:tcp-client:127.0.0.1:9"),
@@ -71,6 +75,8 @@ WRONG = [
         'gateway = "a"\n[[device]]\nid = "m"\ndriver = "network.hl7_monitor"\nlink = { port = 1 }',
         ["device[0].link", "listen"],
     ),
+    (monitor('listen = "0.0.0.0:2575"'), ["device[0].link", "peers", "reachable from outside", "192.168.7.20"]),
+    (monitor('listen = "127.0.0.1:2575", peers = ["amb-07"]'), ["device[0].link", "'amb-07' is not an address"]),
     ('gateway = "a"\n[uplink]\nendpoints = ["mqtt://example.org"]', ["mqtts"]),
     ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
     ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from vitalwire.command import UsageError, run_until_stopped
+from wire.service import Service
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     from cloud.config import read
     from cloud.store.database import StoreTooNew, StoreUnavailable
 
-    config = read(arguments.config)
+    config, service = read(arguments.config), Service()
     try:
-        return run_until_stopped(lambda: app.run(config))
+        return run_until_stopped(
+            lambda: app.run(config, ready=lambda address: service.ready(), service=service), service
+        )
     except* (BrokerUnavailable, StoreUnavailable, StoreTooNew) as group:
         raise UsageError(f"{arguments.config}: {group.exceptions[0]}") from None

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from vitalwire.command import run_until_stopped
+from wire.service import Service
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,4 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs until stopped. Raises ConfigError before anything starts."""
     from edge import agent
 
-    return run_until_stopped(lambda: agent.keep(arguments.config))
+    service = Service()
+    return run_until_stopped(lambda: agent.keep(arguments.config, ready=service.ready, service=service), service)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from cloud.access_config import AccessConfig
 from cloud.api.audit import Audit
 from cloud.api.auth import Access
+from cloud.api.rates import Rates
 from cloud.api.reach import Reach
 from cloud.api.server import build_app
 from cloud.api.sign_in_desk import SignInDesk
@@ -44,6 +45,8 @@ def build(
     feed: Feed | None = None,
     gateways: Sequence[str] = ("gw-1",),
     provider: OidcProvider | None = None,
+    rates: Rates | None = None,
+    passwords: PasswordDesk | None = None,
 ) -> FastAPI:
     clock, counters = clock or FakeClock(), counters or Counters()
 
@@ -53,10 +56,12 @@ def build(
     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, access)
     tokens, feed = read_tokens(access), feed or Feed(clock, counters)
     reach = Reach(database, clock, access, tokens.hospitals)
-    strangers = Strangers(audit, clock, counters)
+    strangers, passwords = Strangers(audit, clock, counters), passwords or PasswordDesk()
     return build_app(
         access=Access(access, tokens, sign_ins),
-        desk=SignInDesk(database, clock, counters, audit, strangers, sign_ins, PasswordDesk(), access.mode, provider),
+        desk=SignInDesk(
+            database, clock, counters, audit, strangers, sign_ins, passwords or PasswordDesk(), access.mode, provider
+        ),
         reach=reach,
         unseen=UnseenAlerts(feed, reach),
         database=database,
@@ -68,6 +73,8 @@ def build(
         feed=feed,
         counters=counters,
         clock=clock,
+        rates=rates
+        or Rates(clock, per_source=10_000, per_identity=10_000),  # a clock that stands still refills nothing
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -110,9 +110,33 @@ def test_bad_listen_address_says_what_is_expected(listen: str) -> None:
 
 
 @asynccontextmanager
-async def listening(silence_s: float = 3.0) -> AsyncIterator[MllpLink]:
-    async with asyncio.timeout(4), open_mllp("127.0.0.1:0", SystemClock(), silence_s=silence_s) as link:
+async def listening(silence_s: float = 3.0, peers: tuple[str, ...] = ()) -> AsyncIterator[MllpLink]:
+    async with (
+        asyncio.timeout(4),
+        open_mllp("127.0.0.1:0", SystemClock(), silence_s=silence_s, peers=peers) as link,
+    ):
         yield link
+
+
+async def test_a_stranger_takes_nobodys_place_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(peers=("127.0.0.2", "10.0.0.0/8")) as link:
+        for _ in range(3):  # also before the monitor is there
+            stranger, _ = await asyncio.open_connection(*link.address, local_addr=("127.0.0.3", 0))
+            with pytest.raises(DecodeError, match="mllp peer not allowed"):
+                await link.receive()
+        _, monitor = await asyncio.open_connection(*link.address, local_addr=("127.0.0.2", 0))
+        monitor.write(b"\x0bMSH|1\x1c\r")
+        assert await link.receive() == b"MSH|1"
+        stranger, writer = await asyncio.open_connection(*link.address, local_addr=("127.0.0.3", 0))
+        writer.write(b"\x0bMSH|forged\x1c\r")
+        with suppress(ConnectionError):
+            assert await stranger.read() == b""
+        with pytest.raises(DecodeError, match="mllp peer not allowed"):
+            await link.receive()
+        monitor.write(b"\x0bMSH|2\x1c\r")
+        assert await link.receive() == b"MSH|2"
+        monitor.close()
+    assert [record.message for record in caplog.records if "turned away" in record.message][1:] == []
 
 
 async def test_link_receives_and_answers() -> None:

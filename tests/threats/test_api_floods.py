@@ -1,0 +1,262 @@
+"""What is too large, too slow or too often, against a running API: refused before it costs anything, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+
+from cloud.access_config import AccessConfig, AccessMode
+from cloud.api.audit import Audit
+from cloud.api.hasty import Doorway
+from cloud.api.rates import Rates
+from cloud.api.rim import MOST_BODY_BYTES, MOST_HEADER_BYTES, MOST_SOCKETS, MOST_URL_BYTES, Rim
+from cloud.config import TlsConfig
+from cloud.counters import Counters
+from cloud.passwords import PasswordDesk
+from cloud.sign_in_limits import SignInLimits
+from cloud.store import accounts
+from cloud.store.database import Database
+from tests.cloud.api.apps import ORIGIN, audited, build, client_of, person, signed_in
+from tests.cloud.bus.test_mqtt_tls import write_certificate
+from tests.cloud.cloud_frames import FakeClock
+from tests.threats.served import Served, served
+
+SIGN_IN = "/api/v1/sign-in"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "store.sqlite")
+    opened.transaction(lambda connection: accounts.add(connection, person("wang", "er_clinician", "H1")))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def app(database: Database, clock: FakeClock, counters: Counters) -> FastAPI:
+    return build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=clock, counters=counters)
+
+
+@pytest.fixture
+async def api(app: FastAPI, counters: Counters) -> AsyncIterator[Served]:
+    async with served(app, Doorway(counters, head_s=0.3, most_connections=20)) as running:
+        yield running
+
+
+def post(body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {SIGN_IN} HTTP/1.1", "Host: 127.0.0.1", "Origin: http://127.0.0.1", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+async def test_what_is_too_large_is_refused_by_its_size_alone(api: Served, counters: Counters) -> None:
+    assert status(await api.get("/er?" + "x" * MOST_URL_BYTES)) == 414
+    assert status(await api.get("/er", "X-Big: " + "x" * MOST_HEADER_BYTES)) == 431
+    # The body is never sent: its promise is enough, in whatever number it comes.
+    for promised in (str(MOST_BODY_BYTES + 1), "9" * 18):
+        assert status(await api.raw(post(b"", f"Content-Length: {promised}"))) == 413
+    assert counters["requests_too_large"] == 4
+    assert status(await api.get("/er", "X: " + "x" * (MOST_HEADER_BYTES - 200))) == 200
+
+
+async def test_a_body_that_says_no_size_is_read_no_further_than_its_route_allows(api: Served) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    sent = 0
+    writer.write(post(b"", "Transfer-Encoding: chunked"))
+    try:
+        async with asyncio.timeout(10):
+            while sent < 64 << 20:
+                writer.write(chunk)
+                sent += len(chunk)
+                await writer.drain()
+    except (ConnectionError, OSError):
+        pass
+    # What the sockets of both ends hold, and no more.
+    assert sent < 32 << 20
+    assert status(await read_all(reader)) in (413, 422)
+    writer.close()
+
+
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    answer = b""
+    try:
+        async with asyncio.timeout(5):
+            while part := await reader.read(65536):
+                answer += part
+    except ConnectionError:
+        pass  # reset behind its answer, since we were still sending
+    return answer or b"HTTP/1.1 413 reset"
+
+
+async def test_a_route_that_reads_too_much_gets_no_more(database: Database, clock: FakeClock) -> None:
+    counters, told = Counters(), []
+
+    async def reads(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def endless() -> dict[str, object]:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b" " * 65536, "more_body": True}
+
+    async def never() -> dict[str, object]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def tell(message: object) -> None:
+        told.append(message)
+
+    rim = Rim(reads, Rates(clock, per_source=9, per_identity=9), Audit(database, clock), counters, body_s=0.05)
+    scope = {"type": "http", "scheme": "http", "path": "/", "query_string": b"", "headers": [], "client": ("a", 1)}
+    for source in (endless, never):
+        await rim(scope, source, tell)  # type: ignore[arg-type]
+    assert [message["status"] for message in told if "status" in message] == [413, 408]
+    assert (counters["requests_too_large"], counters["requests_too_slow"]) == (2, 2)
+
+
+async def test_half_requests_are_dropped_in_time_and_shut_nobody_out(api: Served, counters: Counters) -> None:
+    halves = []
+    for number in range(60):
+        reader, writer = await asyncio.open_connection(api.host, api.port)
+        writer.write(b"GET /er HTTP/1.1\r\nHost: " if number % 2 else b"")
+        halves.append((reader, writer))
+    async with httpx.AsyncClient(base_url=api.url) as client:
+        assert (await client.get("/er")).status_code == 200
+        for reader, writer in halves:
+            async with asyncio.timeout(5):
+                writer.write(b"x")  # a byte now and then does not keep it
+                with pytest.raises((ConnectionError, EOFError)):
+                    await reader.readexactly(1)
+            writer.close()
+        assert counters["http_connections_crowded_out"] >= 40
+        assert counters["http_connections_crowded_out"] + counters["http_heads_too_slow"] >= 60
+        assert (await client.get("/er")).status_code == 200
+
+
+async def test_half_a_tls_handshake_is_dropped_in_time(app: FastAPI, tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path / "server.crt", "localhost")
+    tls = TlsConfig(str(certificate), str(certificate.with_suffix(".key")))
+    async with served(app, Doorway(Counters(), head_s=0.3), tls) as api:
+        assert await api.raw(b"\x16\x03\x01") == b""
+        trust = ssl.create_default_context(cafile=str(certificate))
+        async with httpx.AsyncClient(base_url=f"https://localhost:{api.port}", verify=trust) as client:
+            answer = await client.get("/er")
+    assert answer.status_code == 200
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_bytes_that_are_no_http_are_answered_once_and_counted(api: Served, counters: Counters) -> None:
+    for nonsense in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET /\r\n",
+        b"\r\n\r\n\x00\xff" * 9,
+        b"MSH|^~\\&|\r\r",
+    ):
+        answer = await api.raw(nonsense + b"\r\n\r\n")
+        assert status(answer) == 400
+        assert b"content-security-policy" in answer.lower()
+    assert counters["http_malformed"] == 4
+
+
+async def test_a_source_and_an_identity_have_their_rates(database: Database, clock: FakeClock) -> None:
+    counters, rates = Counters(), Rates(clock, per_source=20, per_identity=3)
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=clock, counters=counters, rates=rates)
+    one = await signed_in(app, database, person("one", "operator"))
+    two = await signed_in(app, database, person("two", "operator"))
+    async with one, two, client_of(app) as nobody:
+        answers = [await one.get("/api/v1/fleet") for _ in range(40)]
+        assert [each.status_code for each in answers] == [200] * 30 + [429] * 10
+        assert answers[-1].headers["retry-after"] == "1"
+        assert (await two.get("/api/v1/fleet")).status_code == 200  # another identity at the same source
+        clock.us += 1_000_000
+        assert [(await one.get("/api/v1/fleet")).status_code for _ in range(4)] == [200] * 3 + [429]
+        statuses = [(await nobody.get("/healthz")).status_code for _ in range(300)]
+        refused = statuses.count(429)
+        assert statuses == [200] * (300 - refused) + [429] * refused
+        assert refused > 100  # what the three asked together
+        assert (await two.get("/api/v1/fleet")).status_code == 429
+    assert counters["requests_limited"] == 10 + 1 + refused + 1
+    limited = [row for row in audited(database) if row[4] == "limited"]
+    assert limited == [("", "too many requests", "", "10.0.0.9", "limited")] * 2  # once for each, not for each request
+
+
+def test_a_million_sources_take_bounded_memory(clock: FakeClock) -> None:
+    """A sample with room for fewer: what is full replaces."""
+    rates = Rates(clock, per_source=5, per_identity=5, most_buckets=1000)
+    limits = SignInLimits(clock, most_entries=1000)
+    tracemalloc.start()
+    for number in range(6000):
+        source = f"10.0.{number >> 8}.{number & 255}"
+        rates.take(source, number.to_bytes(16, "big"))
+        limits.take(f"name-{number}", source)
+        if number == 2000:
+            full = tracemalloc.get_traced_memory()[0]
+    whole = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert whole < 1.1 * full
+    assert whole < 4000 * 500  # each of four times a thousand
+
+
+@pytest.mark.timeout(60)
+async def test_a_flood_of_sign_ins_is_bounded_work_counted_and_audited(database: Database, clock: FakeClock) -> None:
+    """A sample of a million: what is refused costs no Argon2 and, from one source, one row for each wait."""
+    counters, desk = Counters(), PasswordDesk(at_once=2, most_waiting=4)
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), clock=clock, counters=counters, passwords=desk)
+    async with client_of(app, **ORIGIN) as client:
+
+        async def ask(name: str) -> int:
+            return (await client.post(SIGN_IN, json={"name": name, "password": "x" * 20})).status_code
+
+        at_once = await asyncio.gather(*(ask(f"name-{number}") for number in range(150)))
+        assert at_once.count(401) <= 6
+        assert at_once.count(429) == 150 - at_once.count(401)
+        after = [await ask("wang") for _ in range(100)]
+        assert after == [401] * 5 + [429] * 95
+    rows = [row[4] for row in audited(database)]
+    refused = counters["sign_ins_refused"]
+    assert rows.count("refused") == refused == at_once.count(401) + 5
+    assert counters["sign_ins_limited"] + counters["sign_ins_too_busy"] == 250 - refused
+    assert 1 <= rows.count("limited") <= 20
+
+
+async def test_one_sign_in_opens_so_many_screens_and_no_more(app: FastAPI, database: Database) -> None:
+    browser = await signed_in(app, database, person("wang", "er_clinician", "H1"))
+    cookie = {"Cookie": f"vw_session={browser.cookies['vw_session']}"}
+    await browser.aclose()
+    async with served(app) as api:
+        address = f"ws://{api.host}:{api.port}/api/v1/live"
+        screens = [await connect(address, additional_headers=cookie) for _ in range(MOST_SOCKETS)]
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await connect(address, additional_headers=cookie)
+        assert refused.value.response.status_code == 429
+        await screens[0].close()
+        async with connect(address, additional_headers=cookie) as again:
+            assert '"hello"' in str(await again.recv())
+            # Screens only listen: a message longer than any of theirs ends the channel.
+            await again.send("x" * 70_000)
+            await again.wait_closed()
+            assert again.close_code == 1009
+        await asyncio.gather(*(screen.close() for screen in screens))
