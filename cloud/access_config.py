@@ -15,6 +15,9 @@ from cloud.api.permissions import INTEGRATION, ROLES
 _PEOPLE = [role for role in ROLES if role != INTEGRATION]
 
 
+Hospital = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+
+
 class AccessMode(StrEnum):
     """How people sign in."""
 
@@ -92,6 +95,8 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc: OidcConfig | None = None
     limits: dict[str, LimitConfig] = {}
     unrouted: Unrouted = Unrouted.ALL_HOSPITALS
+    # Beside those of accounts, tokens and oidc.hospitals: a session is routed to no other.
+    hospitals: tuple[Hospital, ...] = ()
     # Long enough for an ambulance's way and the hand-over, short enough to be one emergency.
     break_glass_minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 60
 
@@ -105,6 +110,11 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"oidc: only for mode = 'accounts', not {self.mode.value!r}")
         if self.oidc is not None and not is_safe_url(self.public_url):
             raise ValueError("oidc needs public_url, where browsers reach this cloud: https, or http on loopback")
+
+    @property
+    def named_hospitals(self) -> frozenset[str]:
+        """The hospitals this configuration names."""
+        return frozenset(self.hospitals) | frozenset(self.oidc.hospitals.values() if self.oidc else ())
 
     def limit(self, role: str) -> LimitConfig:
         """How long a sign-in of this role lasts."""

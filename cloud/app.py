@@ -17,7 +17,9 @@ from cloud.api.auth import Access
 from cloud.api.reach import Reach
 from cloud.api.server import ApiServer, build_app, listen
 from cloud.api.sign_in_desk import SignInDesk
+from cloud.api.strangers import Strangers
 from cloud.api.tokens import read_tokens
+from cloud.api.unseen import UnseenAlerts
 from cloud.audit_keeper import AuditKeeper
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
@@ -85,7 +87,12 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
             head = head_file(location, config.state_path)
             audit_keeper = AuditKeeper(database, audit, head, clock, counters, keep_days=config.audit_keep_days)
             try:
-                async with audit_keeper, open_bus(config, counters) as bus, asyncio.TaskGroup() as tasks:
+                async with (
+                    audit_keeper,
+                    provider or nullcontext(),
+                    open_bus(config, counters) as bus,
+                    asyncio.TaskGroup() as tasks,
+                ):
                     gateways = [gateway.id for gateway in config.gateways]
                     fleet = Fleet(clock, counters, gateways)
                     feed, reader, fleet_reader = (
@@ -100,15 +107,26 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     commands = Commands(database, clock, counters, bus.send_command, gateways)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     sign_ins = SignIns(database, clock, counters, config.access)
-                    passwords, reach = PasswordDesk(), Reach(database, clock, config.access)
+                    passwords, reach = PasswordDesk(), Reach(database, clock, config.access, tokens.hospitals)
+                    unseen, strangers = UnseenAlerts(feed, reach), Strangers(audit, clock, counters)
                     app = build_app(
                         access=Access(config.access, tokens, sign_ins),
                         desk=SignInDesk(
-                            database, clock, counters, audit, sign_ins, passwords, config.access.mode, provider
+                            database,
+                            clock,
+                            counters,
+                            audit,
+                            strangers,
+                            sign_ins,
+                            passwords,
+                            config.access.mode,
+                            provider,
                         ),
                         reach=reach,
+                        unseen=unseen,
                         database=database,
                         audit=audit,
+                        strangers=strangers,
                         reader=reader,
                         commands=commands,
                         feed=feed,
@@ -130,6 +148,8 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     tasks.create_task(commands.run(), name="commands")
                     tasks.create_task(sign_ins.run(), name="sign-ins")
                     tasks.create_task(keeper.run(), name="feed")
+                    tasks.create_task(strangers.run(), name="strangers")
+                    tasks.create_task(unseen.run(), name="unseen-alerts")
                     tasks.create_task(fleet_keeper.run(), name="fleet")
                     tasks.create_task(audit_keeper.keep_head(), name="audit-head")
                     tasks.create_task(audit_keeper.keep_rows(), name="audit-rows")

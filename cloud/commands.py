@@ -84,6 +84,12 @@ class Commands:
         self._require(gateway)
         return await self._database.read(lambda connection: table.of_gateway(connection, gateway, most=most))
 
+    async def of_order(self, gateway: str, order: Order, *, most: int) -> list[StoredCommand]:
+        """Commands of this very order, newest first. Raises UnknownGateway, StoreUnavailable."""
+        self._require(gateway)
+        body = encode_order(order)
+        return await self._database.read(lambda connection: table.of_order(connection, gateway, body, most=most))
+
     async def find(self, gateway: str, command_id: str) -> StoredCommand:
         """One command. Raises UnknownGateway, UnknownCommand, StoreUnavailable."""
         self._require(gateway)

@@ -166,13 +166,19 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where screens connect."""
+    """Where screens connect. What `trusted_proxies` say of who asks, and how, is believed; of nobody else."""
 
     listen: str = "127.0.0.1:8080"
     tls: TlsConfig | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_tls("listen", self.listen, self.tls)
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_address(proxy)
+            except ValueError:
+                raise ValueError(f"trusted_proxies: {proxy!r} is no address such as 10.0.0.5 or fd00::5") from None
 
 
 class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

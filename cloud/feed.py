@@ -232,6 +232,14 @@ class Feed:
         self._behind -= {gateway for _name, gateway in taken}  # the others wait for a session to be opened
         return taken
 
+    def open_alerts(self) -> list[tuple[StoredSession, int]]:
+        """Open sessions with alerts that are not cleared, and how many."""
+        counts = {
+            session_id: sum(stored.alert.phase is not AlertPhase.CLEARED for stored in alerts.values())
+            for session_id, alerts in self._alerts.items()
+        }
+        return [(self._sessions[one], count) for one, count in counts.items() if count and one in self._sessions]
+
     # Screens.
 
     def join(self, screen: LiveScreen) -> None:

@@ -57,6 +57,7 @@ class GatewayState:
         self._starts: dict[bytes, int] = {}  # epochs by when they were first seen, oldest first
         self._last_receipt_us = 0
         self._gaps = self._lost_records = self._last_gap_us = 0
+        self._unseen_alerts = 0
 
     # What is heard.
 
@@ -137,6 +138,11 @@ class GatewayState:
         self._gaps, self._lost_records, self._last_gap_us = gaps, records, last_us
         self.is_changed = True
 
+    def unseen(self, alerts: int) -> None:
+        """Takes in how many open alerts of its sessions no hospital can see."""
+        if alerts != self._unseen_alerts:
+            self._unseen_alerts, self.is_changed = alerts, True
+
     # What is told.
 
     @property
@@ -186,6 +192,7 @@ class GatewayState:
             "gaps": self._gaps,
             "lost_records": self._lost_records,
             "last_gap_us": self._last_gap_us or None,
+            "unseen_alerts": self._unseen_alerts,
             "starts_24h": sum(now_us - at_us <= _DAY_US for at_us in self._starts.values()),
         }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -24,6 +26,8 @@ from wire.configuration import ConfigError
 T = TypeVar("T")
 
 _TIMEOUT_S = 10.0
+# All of one request: a provider that sends a byte now and then must not keep a browser waiting for ever.
+_TOTAL_S = 15.0
 # Keys and metadata are some KB.
 _MOST_BYTES = 1 << 20
 # Long enough to find a second factor in a pocket.
@@ -79,13 +83,26 @@ class Arrival(NamedTuple):
 
 
 class OidcProvider:
-    """One configured provider."""
+    """One configured provider. Made before anything is served: its client reads every trusted certificate, 0.1 s."""
 
     def __init__(self, config: OidcConfig, redirect_url: str, secret: str, clock: Clock) -> None:
         self.config, self._redirect_url, self._secret, self._clock = config, redirect_url, secret, clock
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._metadata: tuple[int, _Metadata] | None = None
         self._keys: tuple[int, KeySet] | None = None
+        # A connection is not kept: the provider may have ended it when the next person comes. Nor is a cookie, which
+        # would travel with somebody else's code.
+        self._client = httpx.AsyncClient(
+            timeout=_TIMEOUT_S,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    async def __aenter__(self) -> OidcProvider:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
     async def depart(self, next_path: str) -> Departure:
         """Begins a sign-in. Raises OidcUnavailable."""
@@ -144,17 +161,36 @@ class OidcProvider:
         }
         metadata = await self._discover()
         auth = httpx.BasicAuth(self.config.client_id, self._secret)
-        status, body = await _ask("POST", metadata.token_endpoint, form=form, auth=auth)
+        status, body = await self._ask("POST", metadata.token_endpoint, form=form, auth=auth)
         if 400 <= status < 500:
             raise OidcRefused(f"the provider does not take the code: {status}")
         return _read(status, body, _Tokens).id_token
+
+    async def _ask(
+        self, method: str, url: str, *, form: dict[str, str] | None = None, auth: httpx.BasicAuth | None = None
+    ) -> tuple[int, bytes]:
+        """Status and bounded body; no redirect is followed. Raises OidcUnavailable."""
+        body = bytearray()
+        headers = {"Accept": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(_TOTAL_S),
+                self._client.stream(method, url, data=form, auth=auth, headers=headers) as response,
+            ):
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > _MOST_BYTES:
+                        raise OidcUnavailable(f"{url} answers with more than {_MOST_BYTES} bytes")
+                return response.status_code, bytes(body)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise OidcUnavailable(f"{url}: {type(error).__name__}") from None
 
     async def _discover(self) -> _Metadata:
         now_us = self._clock.monotonic_us()
         if self._metadata is not None and now_us - self._metadata[0] < _METADATA_US:
             return self._metadata[1]
         url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
-        metadata = _read(*await _ask("GET", url), _Metadata)
+        metadata = _read(*await self._ask("GET", url), _Metadata)
         if metadata.issuer != self.config.issuer:
             raise OidcUnavailable(f"{url} speaks for {metadata.issuer!r}")
         if not all(map(is_safe_url, (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri))):
@@ -166,7 +202,7 @@ class OidcProvider:
         now_us = self._clock.monotonic_us()
         if self._keys is not None and (not again or now_us - self._keys[0] < _KEYS_AGAIN_US):
             return self._keys[1]
-        status, body = await _ask("GET", (await self._discover()).jwks_uri)
+        status, body = await self._ask("GET", (await self._discover()).jwks_uri)
         try:
             keys = KeySet.import_key_set(_read(status, body, dict))  # type: ignore[arg-type] # what it is not, it refuses
         except (JoseError, ValueError, TypeError, KeyError) as error:
@@ -182,25 +218,6 @@ def open_provider(config: OidcConfig, public_url: str, clock: Clock) -> OidcProv
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"access.oidc.client_secret_file: {config.client_secret_file}: {error}") from None
     return OidcProvider(config, f"{public_url.rstrip('/')}/api/v1/oidc/callback", secret, clock)
-
-
-async def _ask(
-    method: str, url: str, *, form: dict[str, str] | None = None, auth: httpx.BasicAuth | None = None
-) -> tuple[int, bytes]:
-    """Status and bounded body; no redirect is followed. Raises OidcUnavailable."""
-    body = bytearray()
-    try:
-        async with (
-            httpx.AsyncClient(timeout=_TIMEOUT_S) as client,
-            client.stream(method, url, data=form, auth=auth, headers={"Accept": "application/json"}) as response,
-        ):
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _MOST_BYTES:
-                    raise OidcUnavailable(f"{url} answers with more than {_MOST_BYTES} bytes")
-            return response.status_code, bytes(body)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OidcUnavailable(f"{url}: {type(error).__name__}") from None
 
 
 def _read(status: int, body: bytes, kind: type[T]) -> T:

@@ -27,6 +27,10 @@ PER_ACCOUNT = Rule(free=5, most_wait_s=300)
 PER_SOURCE = Rule(free=20, most_wait_s=900)
 
 
+# Whoever begins at the identity provider: a shift of a hospital behind one address, and half a request a second.
+STARTS_AT_ONCE, _START_EVERY_US = 30, 2 * MICROSECONDS
+
+
 class Wait(NamedTuple):
     """Not now; `is_first` of this wait, so that it is written down once."""
 
@@ -93,7 +97,7 @@ class SignInLimits:
 
     def take(self, account: str, source: str) -> Wait | None:
         """Takes one attempt, or says how long to wait, which takes none."""
-        now_us, source = self._clock.monotonic_us(), _network(source)
+        now_us, source = self._clock.monotonic_us(), network_of(source)
         waits = [self._sources.wait(source, now_us), self._accounts.wait(account, now_us)]
         if longest := max((wait for wait in waits if wait), default=None):
             return longest
@@ -104,10 +108,32 @@ class SignInLimits:
     def give_back(self, account: str, source: str, *, succeeded: bool) -> None:
         """The attempt succeeded, or was not made after all."""
         self._accounts.forgive(account, everything=succeeded)
-        self._sources.forgive(_network(source), everything=False)
+        self._sources.forgive(network_of(source), everything=False)
 
 
-def _network(source: str) -> str:
+class StartLimits:
+    """How often a source may begin: some at once, then one for every interval that passes."""
+
+    def __init__(self, clock: Clock, *, most_entries: int = _MOST_ENTRIES) -> None:
+        self._clock, self._most = clock, most_entries
+        # When the source's allowance is whole again; the longest unseen is forgotten first.
+        self._whole_us: OrderedDict[str, int] = OrderedDict()
+
+    def take(self, source: str) -> int:
+        """Takes one and returns 0, or the seconds to wait, which takes none."""
+        now_us, source = self._clock.monotonic_us(), network_of(source)
+        whole_us = max(now_us, self._whole_us.get(source, 0)) + _START_EVERY_US
+        over_us = whole_us - now_us - STARTS_AT_ONCE * _START_EVERY_US
+        if over_us > 0:
+            return -(-over_us // MICROSECONDS)
+        self._whole_us[source] = whole_us
+        self._whole_us.move_to_end(source)
+        if len(self._whole_us) > self._most:
+            self._whole_us.popitem(last=False)
+        return 0
+
+
+def network_of(source: str) -> str:
     """An IPv6 household has 2^64 addresses: they count as one."""
     try:
         address = ipaddress.ip_address(source)

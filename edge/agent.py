@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -176,7 +175,16 @@ async def keep_budgets(spool: Spool, outbox: Outbox, clock: Clock, source: Sourc
     ]
     if gaps:
         _log.warning("spool over budget: %d runs given up, named by gaps", len(gaps))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_NAMING_S):
-                await outbox.append(source, gaps)
+        await _name(outbox, source, gaps)
     await spool.unlink(doomed)
+
+
+async def _name(outbox: Outbox, source: Source, gaps: list[Gap]) -> None:
+    """Returns when the Gaps are on disk, or wait in memory for a disk that refuses them. A slow one is waited for."""
+    queued = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        naming = tasks.create_task(outbox.append(source, gaps, queued=queued), name="name losses")
+        while not naming.done():
+            await asyncio.wait([naming], timeout=_NAMING_S)
+            if queued.is_set() and outbox.refuses(Lane.URGENT):
+                naming.cancel()  # only the waiting ends: what is queued stays queued

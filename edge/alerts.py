@@ -108,6 +108,26 @@ class DeviceAlarms:
         self._states.update(changed)
         return [alert], [self._memo(condition)]
 
+    def hand_over(self, time_us: int) -> tuple[list[Alert], list[Alert], list[Memo]]:
+        """Another patient from here on: what ends with the one before, what begins anew for the next, the memos.
+
+        Limits are watched from nothing; a lead that is off or a silent device is so for the next patient too.
+        """
+        ended: list[Alert] = []
+        begun: list[Alert] = []
+        active = self.active
+        for condition, state in active.items():
+            if state.parts:
+                ended += self.technical(condition, set(), time_us)[0]
+                begun += self.technical(condition, set(state.parts), time_us)[0]
+                continue
+            step = Transition(condition, AlertPhase.CLEARED, state.priority, state.onset_us, ())
+            ended.append(self._alert(step, {condition: state}, time_us, ALGORITHM, self._limits.version))
+        for condition, state in self._states.items():
+            if not state.parts:
+                self._states[condition] = ConditionState()
+        return ended, begun, [self._memo(condition) for condition in active]
+
     def _alert(
         self, step: Transition, changed: dict[str, ConditionState], time_us: int, algorithm: str, version: str
     ) -> Alert:

@@ -1,8 +1,15 @@
-"""The session this box's readings belong to: kept through restarts, marked for good once anything is simulated."""
+"""The session this box's readings belong to: kept through restarts, marked for good once anything is simulated.
+
+It is one patient's: a command ends it and begins the next, which inherits no alert and no routing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,9 +18,14 @@ from edge.outbox import Outbox, Source
 from edge.spool import Memo, Spool
 from wire.clock import Clock
 from wire.messages import Lane
-from wire.readings import Origin, SessionEvent, SessionPhase
+from wire.readings import Body, CommandOutcome, Origin, SessionEvent, SessionPhase
+
+if TYPE_CHECKING:
+    from edge.device_session import DeviceSession
 
 _MEMO = "session"
+# A device keeps its turn while the disk is full; whoever waits at the desk is told instead.
+_TURNS_S = 10.0
 
 
 class _Known(msgspec.Struct, frozen=True, array_like=True):
@@ -30,6 +42,7 @@ class BoxSession:
         self._config = config
         self._outbox = outbox
         self._clock = clock
+        self.devices: list[DeviceSession] = []  # each adds itself
         saved = spool.memo(_MEMO)
         self._is_new = saved is None
         self._known = msgspec.msgpack.decode(saved, type=_Known) if saved else _Known(secrets.token_hex(8), Origin.REAL)
@@ -54,13 +67,38 @@ class BoxSession:
 
     async def _announce(self, origin: Origin) -> None:
         self._known = _Known(self._known.session_id, origin)
+        await self._outbox.append(self.source, [self._step(SessionPhase.OPENED)], memos=[self._memo()])
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Meanwhile no device has anything on its way to the disk. Raises TimeoutError."""
+        async with AsyncExitStack() as turns:
+            async with asyncio.timeout(_TURNS_S):
+                for device in self.devices:
+                    await turns.enter_async_context(device.turn)
+            yield
+
+    async def renew(self, outcome: CommandOutcome, memos: Sequence[Memo]) -> None:
+        """Closes the session and opens the next one; all of it is in one commit with why. Within `held`."""
+        now_us, closing = self._clock.now_us(), self.source
+        over = [(device, device.hand_over(now_us)) for device in self.devices]
+        parts: list[tuple[Source, Sequence[Body]]] = [
+            (Source(device.device.id, closing.session_id, device.origin), each.ended) for device, each in over
+        ]
+        parts.append((closing, [self._step(SessionPhase.CLOSED)]))
+        # A device that once said it is simulated is never a patient's again.
+        origin = max((device.origin for device in self.devices), default=closing.origin)
+        self._known = _Known(secrets.token_hex(8), origin)
+        parts.append((self.source, [self._step(SessionPhase.OPENED), outcome]))
+        for device, each in over:
+            parts.append((Source(device.device.id, self._known.session_id, device.origin), each.begun))
+        of_devices = [memo for _device, each in over for memo in each.memos]
+        await self._outbox.append_together(parts, memos=[self._memo(), *of_devices, *memos])
+
+    def _step(self, phase: SessionPhase) -> SessionEvent:
         session = self._config.session
-        opened = SessionEvent(
-            self._known.session_id,
-            session.kind,
-            SessionPhase.OPENED,
-            self._clock.now_us(),
-            label=session.label or self._config.gateway,
-        )
-        memo = Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(self._known))
-        await self._outbox.append(self.source, [opened], memos=[memo])
+        label = session.label or self._config.gateway
+        return SessionEvent(self._known.session_id, session.kind, phase, self._clock.now_us(), label=label)
+
+    def _memo(self) -> Memo:
+        return Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(self._known))

@@ -21,7 +21,7 @@ from edge.spool import Memo, Spool, SpoolUnavailable
 from edge.uplinks import Uplinks
 from wire.backoff import Backoff
 from wire.clock import EARLIEST_PLAUSIBLE_US, Clock
-from wire.commands import ApplyConfiguration, Command, Replay, decode_order
+from wire.commands import ApplyConfiguration, Command, NewSession, Replay, decode_order
 from wire.configuration import ConfigError
 from wire.messages import DecodeError, Lane, decode_frame
 from wire.readings import CommandOutcome, CommandResult
@@ -82,12 +82,12 @@ class Commands:
         if command.command_id in self._answered or (trial and trial.command_id == command.command_id.hex()):
             self.counts["commands_repeated"] += 1
             return
-        answer = await self._obey(command, uplink)
+        answer = await self._obey(command, session, uplink)
         if answer is not None:
             await self._answer(command.command_id, answer, session)
 
-    async def _obey(self, command: Command, uplink: Uplinks) -> _Answer | None:
-        """Does it; None when it cannot be answered yet and is to be sent again."""
+    async def _obey(self, command: Command, session: BoxSession, uplink: Uplinks) -> _Answer | None:
+        """Does it; None when it is answered already, or cannot be yet and is to be sent again."""
         now_us = self._clock.now_us()
         # A clock that was never set cannot tell that anything is too late.
         if now_us >= EARLIEST_PLAUSIBLE_US and now_us >= command.expires_us:
@@ -101,6 +101,19 @@ class Commands:
                 return await _replay(uplink, lane)
             case ApplyConfiguration():
                 return await self._apply(command.command_id, order)
+            case NewSession(session_id):
+                return await self._renew(command.command_id, session_id, session)
+
+    async def _renew(self, command_id: bytes, session_id: str, session: BoxSession) -> _Answer | None:
+        if session_id != session.source.session_id:
+            return _Answer(CommandResult.REFUSED, "the session that is open here is another one")
+        try:
+            async with session.held():
+                outcome, memo = self._note(command_id, _Answer(CommandResult.DONE))
+                await session.renew(outcome, [memo])
+        except TimeoutError:
+            return _Answer(CommandResult.FAILED, "the disk does not take what its devices sent: try again later")
+        return None
 
     async def _apply(self, command_id: bytes, order: ApplyConfiguration) -> _Answer | None:
         if self._configuration.trial is not None:
@@ -136,6 +149,11 @@ class Commands:
         await _insist(self._configuration.forget)
 
     async def _answer(self, command_id: bytes, answer: _Answer, session: BoxSession) -> None:
+        outcome, memo = self._note(command_id, answer)
+        await self._outbox.append(session.source, [outcome], memos=[memo])
+
+    def _note(self, command_id: bytes, answer: _Answer) -> tuple[CommandOutcome, Memo]:
+        """The record of an answer, and the memo that keeps the command from being done again."""
         self._answered[command_id] = None
         while len(self._answered) > _ANSWERED_REMEMBERED:
             del self._answered[next(iter(self._answered))]
@@ -143,8 +161,7 @@ class Commands:
         _log.info("command %s: %s %s", command_id.hex(), answer.result.value, answer.detail)
         detail = answer.detail[:_MOST_DETAIL_CHARACTERS]
         outcome = CommandOutcome(command_id, answer.result, detail, self._clock.now_us())
-        memo = Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(list(self._answered)))
-        await self._outbox.append(session.source, [outcome], memos=[memo])
+        return outcome, Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(list(self._answered)))
 
 
 async def _replay(uplink: Uplinks, lane: Lane | None) -> _Answer:

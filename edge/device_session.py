@@ -16,7 +16,7 @@ from drivers.driver import DriverContext, LinkKind, LinkLost, Transfer
 from edge.box_session import BoxSession
 from edge.config import Device, MllpOptions
 from edge.outbox import Outbox, Source
-from edge.pipeline import Output, Pipeline
+from edge.pipeline import HandOver, Output, Pipeline
 from wire.backoff import Backoff
 from wire.clock import MICROSECONDS, Clock
 from wire.readings import DeviceEvent, DeviceState, EventKind, Origin, Reading
@@ -43,11 +43,16 @@ class DeviceSession:
         self._clock = clock
         self._session = session
         # A session once marked stays so: after a restart its devices are not more real than it.
-        self._origin = max(device.origin, session.source.origin)
-        self._turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
+        self.origin = max(device.origin, session.source.origin)
+        self.turn = asyncio.Lock()  # the pipeline's state is one reader's at a time, and its output kept in order
         self._wall_ahead_us: int | None = None  # of the monotonic clock, at the last arrival
         self._last_heard_mono_us = clock.monotonic_us()
         self._has_spoken = False
+        session.devices.append(self)
+
+    def hand_over(self, now_us: int) -> HandOver:
+        """Another patient from here on. Whoever calls it holds the turn."""
+        return self._pipeline.hand_over(now_us)
 
     @property
     def pipeline_counts(self) -> Counter[str]:
@@ -112,11 +117,11 @@ class DeviceSession:
         self._last_heard_mono_us = self._clock.monotonic_us()
         self._notice_step(arrival_us - self._last_heard_mono_us)
         self._has_spoken = True
-        if transfer.simulated and self._origin is not Origin.DEMO:
-            _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
-            self._origin = Origin.DEMO  # never back: simulated is never a patient
-            await self._session.raise_origin(Origin.DEMO)
-        async with self._turn:
+        async with self.turn:
+            if transfer.simulated and self.origin is not Origin.DEMO:
+                _log.warning("device %s says its data is simulated: carried as DEMO", self.device.id)
+                self.origin = Origin.DEMO  # never back: simulated is never a patient
+                await self._session.raise_origin(Origin.DEMO)
             # What the arrival itself means is stored apart: a resend's own records may be on disk already.
             heard = self._pipeline.heard(arrival_us)
             if not self.is_connected:
@@ -136,7 +141,7 @@ class DeviceSession:
 
     async def _store(self, output: Output, key: str | None = None) -> None:
         if output.bodies:
-            source = Source(self.device.id, self._session.source.session_id, self._origin)
+            source = Source(self.device.id, self._session.source.session_id, self.origin)
             await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos)
 
     async def _said_goodbye(self) -> None:
@@ -149,7 +154,7 @@ class DeviceSession:
             await asyncio.sleep(1.0)
             silent_us = self._clock.monotonic_us() - self._last_heard_mono_us
             if silent_us >= SILENCE_ALARM_S * MICROSECONDS:
-                async with self._turn:
+                async with self.turn:
                     await self._store(self._pipeline.silent(self._clock.now_us()))
 
 

@@ -84,6 +84,10 @@ class Outbox:
         """Whether the disk refuses any lane: it is full, or what is left is kept for alerts."""
         return bool(self._refused)
 
+    def refuses(self, lane: Lane) -> bool:
+        """Whether the disk refuses a lane."""
+        return lane in self._refused
+
     async def append(
         self,
         source: Source,
@@ -91,16 +95,34 @@ class Outbox:
         *,
         transfer: str | None = None,
         memos: Sequence[Memo] = (),
+        queued: asyncio.Event | None = None,
     ) -> None:
         """Returns when every body is on disk, each memo in the same commit as the bodies of its lane.
 
+        `queued` is set once all of it waits for its commit, which then follows even if this is cancelled.
         A `transfer` that a lane already holds is not stored there again.
         Raises ValueError for a body larger than a chunk, or a memo of a lane that gets no body.
         """
         key = transfer_key(source.device_id, transfer) if transfer is not None else None
+        await self._append([(source, bodies)], key, memos, queued)
+
+    async def append_together(
+        self, parts: Iterable[tuple[Source, Iterable[Body]]], *, memos: Sequence[Memo] = ()
+    ) -> None:
+        """As `append`, of several sources in this order: what goes by one lane is on disk in one commit."""
+        await self._append(parts, None, memos)
+
+    async def _append(
+        self,
+        parts: Iterable[tuple[Source, Iterable[Body]]],
+        key: bytes | None,
+        memos: Sequence[Memo],
+        queued: asyncio.Event | None = None,
+    ) -> None:
         by_lane: dict[Lane, list[bytes]] = {}
-        for body in bodies:
-            by_lane.setdefault(lane_of(body), []).append(self._encode(source, body))
+        for source, bodies in parts:
+            for body in bodies:
+                by_lane.setdefault(lane_of(body), []).append(self._encode(source, body))
         if homeless := [memo.name for memo in memos if memo.lane not in by_lane]:
             raise ValueError(f"memos {homeless} have no records to be committed with")
         waits: list[asyncio.Future[None]] = []
@@ -118,6 +140,8 @@ class Outbox:
                 self._in_progress[lane, key] = waiting.done
             waits.append(waiting.done)
             await self._queues[lane].put(waiting)
+        if queued is not None:
+            queued.set()
         for wait in waits:
             # Shielded: a cancelled driver must not cancel a commit others may wait for.
             await asyncio.shield(wait)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,11 +19,12 @@ from edge.timebase import DeviceOffset, observe, stepped
 from wire import waveform
 from wire.clock import MICROSECONDS
 from wire.messages import Lane, lane_of
-from wire.readings import Body, DeviceEvent, Numeric, Position, Reading, SampleBlock, WaveformBlock
+from wire.readings import Alert, Body, DeviceEvent, Numeric, Position, Reading, SampleBlock, WaveformBlock
 from wire.vocabulary import METRICS, Metric
 
 _OFFSET_MEMO = "offset/"
 _REPETITION_MEMO = "repetition/"
+_BEFORE_MEMO = "before/"
 # Data this far behind its arrival is a backlog: it never rings as if it were now (CLINICAL rules of the house).
 _LATE_US = 30 * MICROSECONDS
 # A block must fit a chunk with its envelope; a longer one is cut, since its device would resend it for ever.
@@ -37,6 +39,14 @@ class Output:
 
     bodies: list[Body] = field(default_factory=list)
     memos: list[Memo] = field(default_factory=list)
+
+
+class HandOver(NamedTuple):
+    """Alerts that end with one patient and that begin for the next, and the memos that become durable with them."""
+
+    ended: list[Alert]
+    begun: list[Alert]
+    memos: list[Memo]
 
 
 class Pipeline:
@@ -60,6 +70,9 @@ class Pipeline:
         for metric in METRICS:
             if METRICS[metric].episodic and (last := saved(self._repetition_memo(metric))):
                 self._last_reported[metric] = msgspec.msgpack.decode(last, type=tuple[str, float])
+        # Of the patient before: a monitor goes on repeating it.
+        before = saved(_BEFORE_MEMO + device_id)
+        self._of_before = msgspec.msgpack.decode(before, type=dict[Metric, tuple[str, float]]) if before else {}
         sides = [f"{metric}_{side}" for metric in limits.limits for side in ("low", "high")]
         self.alarms = DeviceAlarms(
             device_id, limits, saved=saved, conditions=[*sides, "leads_off", "sensor_off", "no_data"]
@@ -88,6 +101,13 @@ class Pipeline:
                     output.bodies.append(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us))
         self._save_offset(output)
         return output
+
+    def hand_over(self, now_us: int) -> HandOver:
+        """The device serves another patient from here on."""
+        ended, begun, memos = self.alarms.hand_over(now_us)
+        self._of_before = dict(self._last_reported)
+        memos.append(Memo(Lane.URGENT, _BEFORE_MEMO + self._device_id, _encode(self._of_before)))
+        return HandOver(ended, begun, memos)
 
     def clock_stepped(self, step_us: int) -> None:
         """The box's clock was set: the device's times stay where they are in history."""
@@ -137,7 +157,8 @@ class Pipeline:
                 # Monitors repeat the last cuff reading until the next one: it is not a new measurement.
                 self.counts["repetition_dropped"] += 1
                 # Its alert may not have reached the disk with it; the alarm's own state knows whether it did.
-                self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
+                if self._of_before.get(numeric.metric) != said:
+                    self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
                 return
             self._last_reported[numeric.metric] = said
             output.memos.append(Memo(Lane.ROUTINE, self._repetition_memo(numeric.metric), _encode(said)))

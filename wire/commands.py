@@ -30,7 +30,13 @@ class ApplyConfiguration(msgspec.Struct, frozen=True, tag="apply_configuration",
     deadline_s: Annotated[float, Meta(ge=MIN_DEADLINE_S, le=MAX_DEADLINE_S)]
 
 
-Order = Replay | ApplyConfiguration
+class NewSession(msgspec.Struct, frozen=True, tag="new_session", array_like=True):
+    """The patient of this session is handed over: close it and open another; no other session is ever meant."""
+
+    session_id: Annotated[str, Meta(max_length=100)]
+
+
+Order = Replay | ApplyConfiguration | NewSession
 
 
 class Command(msgspec.Struct, frozen=True, tag="command", array_like=True):

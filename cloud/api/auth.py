@@ -11,6 +11,7 @@ from cloud.access_config import AccessConfig, AccessMode
 from cloud.api.audit import Audit
 from cloud.api.permissions import DEMO, NOBODY, OF_PATIENTS, ROLES, Permission, Principal
 from cloud.api.reach import Reach
+from cloud.api.strangers import Strangers
 from cloud.api.tokens import Tokens
 from cloud.sign_ins import SignIns
 from cloud.store.reader import UnknownSession
@@ -43,7 +44,8 @@ class Access:
         """The principal, or the one nobody is. Raises StoreUnavailable."""
         if self.is_demo:
             return DEMO
-        if token := _token(connection):
+        # Where people sign in, a token is never a cookie: any host beside ours could set one and be asked as.
+        if token := _token(connection, takes_cookie=not self._knows_people):
             return self._tokens.find(token) or NOBODY
         cookie = connection.cookies.get(session_cookie(connection))
         if not cookie or not self._knows_people:
@@ -62,24 +64,30 @@ class Requires:
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         access: Access = connection.app.state.access
-        audit: Audit = connection.app.state.audit
         # A script or a style sheet asks for nobody: no look into the store for each.
         is_plain = self.permission is Permission.OPEN and not self.audited
         principal = NOBODY if is_plain else await access.identify(connection)
-        source = source_of(connection)
-        about = next((str(connection.path_params[name]) for name in _OBJECTS if name in connection.path_params), "")
-        action = self.audited or connection.url.path
         try:
             _check_origin(connection, access)
             if self.permission not in principal.permissions:
                 raise Refused(403 if principal.name else 401, "not allowed" if principal.name else "sign in first")
             await self._check_reach(connection, principal)
         except (Refused, UnknownSession):
-            await audit.write(principal.name, principal.role, action, about, source, "refused")
+            await self._write(connection, principal, "refused")
             raise
         if self.audited:
-            await audit.write(principal.name, principal.role, action, about, source, "allowed")
+            await self._write(connection, principal, "allowed")
         return principal
+
+    async def _write(self, connection: HTTPConnection, principal: Principal, result: str) -> None:
+        audit: Audit = connection.app.state.audit
+        strangers: Strangers = connection.app.state.strangers
+        about = next((str(connection.path_params[name]) for name in _OBJECTS if name in connection.path_params), "")
+        action, source = self.audited or connection.url.path, source_of(connection)
+        if principal.name:
+            await audit.write(principal.name, principal.role, action, about, source, result)
+        else:
+            await strangers.write(action, about, source, result)
 
     async def _check_reach(self, connection: HTTPConnection, principal: Principal) -> None:
         """Another hospital's session is answered like one that is not there. Raises UnknownSession."""
@@ -106,10 +114,10 @@ def session_cookie(connection: HTTPConnection) -> str:
     return "__Host-vw_session" if is_secure(connection) else "vw_session"
 
 
-def _token(connection: HTTPConnection) -> str:
+def _token(connection: HTTPConnection, *, takes_cookie: bool) -> str:
     if bearer := _bearer(connection):
         return bearer
-    if cookie := connection.cookies.get(TOKEN_COOKIE):
+    if takes_cookie and (cookie := connection.cookies.get(TOKEN_COOKIE)):
         return cookie
     for offered in connection.headers.get("sec-websocket-protocol", "").split(","):
         if offered.strip().startswith(SUBPROTOCOL):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from typing import Annotated, Protocol
 
 import orjson
@@ -77,14 +78,10 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, 
     screen = LiveScreen() if reach is None else LiveScreen(sees=reach.live_view(principal))
     try:
         await _send(socket, orjson.dumps(hello).decode())
-        told_by.join(screen)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_notice_leaving(socket), name="live-receive")
-            tasks.create_task(_serve(socket, told_by, screen), name="live-send")
-            if principal.is_person:
-                tasks.create_task(_until_signed_out(access, principal), name="live-signed-in")
-            if reach is not None:
-                tasks.create_task(_until_view_changes(reach, principal), name="live-view")
+        # Watched before the first snapshot: what is routed right behind it would else be on no screen that is open.
+        with nullcontext() if reach is None else reach.watching(principal) as until_changed:
+            told_by.join(screen)
+            await _talk(socket, principal, told_by, screen, until_changed)
     except* _SignedOut:
         await _close(socket, SIGNED_OUT)
     except* _ViewChanged:
@@ -95,12 +92,28 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, 
         told_by.leave(screen)
 
 
+async def _talk(
+    socket: WebSocket,
+    principal: Principal,
+    told_by: TellsScreens,
+    screen: LiveScreen,
+    until_changed: Callable[[], Awaitable[None]] | None,
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_notice_leaving(socket), name="live-receive")
+        tasks.create_task(_serve(socket, told_by, screen), name="live-send")
+        if principal.is_person:
+            tasks.create_task(_until_signed_out(socket.app.state.access, principal), name="live-signed-in")
+        if until_changed is not None:
+            tasks.create_task(_until_view_changes(until_changed), name="live-view")
+
+
 class _ViewChanged(Exception):
     """Whoever looks may see other sessions than before."""
 
 
-async def _until_view_changes(reach: Reach, principal: Principal) -> None:
-    await reach.until_changed(principal)
+async def _until_view_changes(until_changed: Callable[[], Awaitable[None]]) -> None:
+    await until_changed()
     raise _ViewChanged
 
 

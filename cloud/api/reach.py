@@ -1,18 +1,19 @@
 """Which patients somebody may see: the one place that every route and the live feed ask.
 
 A hospital sees what is routed to it until the session closes; break-glass opens one session for one person for a while;
-what was never routed is seen as the site's configuration says. For a query the rule is cloud.store.routed.condition.
+what is routed nowhere is seen as the site's configuration says. For a query the rule is cloud.store.routed.condition.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
-from cloud.access_config import AccessConfig, Unrouted
-from cloud.api.permissions import EVERY_HOSPITAL, Principal
-from cloud.store import break_glass, routed
+from cloud.access_config import AccessConfig, AccessMode, Unrouted
+from cloud.api.permissions import EVERY_HOSPITAL, HOSPITAL_ROLES, Principal
+from cloud.store import accounts, break_glass, routed
 from cloud.store.break_glass import Grant
 from cloud.store.database import Database
 from cloud.store.routed import Routing, Seen
@@ -23,11 +24,19 @@ _MOST_ROUTES = 10_000
 _MINUTE_US = 60 * MICROSECONDS
 
 
+class UnknownHospital(ValueError):
+    """Nobody is at this hospital: what is routed there would be seen by nobody."""
+
+
 class Reach:
     """The rule, with what it needs of open sessions in memory: the feed asks it for every frame and screen."""
 
-    def __init__(self, database: Database, clock: Clock, config: AccessConfig) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, config: AccessConfig, of_tokens: frozenset[str] = frozenset()
+    ) -> None:
+        """`of_tokens`: the hospitals that tokens are at."""
         self._database, self._clock, self._config = database, clock, config
+        self._always_named = config.named_hospitals | of_tokens
         self._routes: dict[str, frozenset[str]] = {}
         self._grants: dict[tuple[str, str], int] = {}
         self._watching: dict[asyncio.Event, Principal] = {}
@@ -74,8 +83,8 @@ class Reach:
         is_unrouted_seen = self._config.unrouted is Unrouted.ALL_HOSPITALS
 
         def sees(session_id: str) -> bool:
-            hospitals = self._routes.get(session_id)
-            if is_unrouted_seen if hospitals is None else principal.hospital in hospitals:
+            hospitals = self.hospitals_of(session_id)
+            if principal.hospital in hospitals if hospitals else is_unrouted_seen:
                 return True
             if not principal.is_person:
                 return False
@@ -83,10 +92,34 @@ class Reach:
 
         return sees
 
-    async def until_changed(self, principal: Principal) -> None:
-        """Returns once the principal may see other open sessions than now."""
+    async def named_hospitals(self) -> frozenset[str]:
+        """Every hospital that an account, a token or the configuration names. Raises StoreUnavailable."""
+        of_accounts = await self._database.read(lambda connection: accounts.hospitals(connection, HOSPITAL_ROLES))
+        return self._always_named | of_accounts
+
+    def hospitals_of(self, session_id: str) -> frozenset[str]:
+        """Where an open session is routed to now."""
+        return self._routes.get(session_id, frozenset())
+
+    def is_seen(self, session_id: str, named: frozenset[str]) -> bool:
+        """Whether any of these hospitals sees an open session, or everybody does."""
+        if self._config.mode is AccessMode.DEMO:
+            return True
+        if hospitals := self.hospitals_of(session_id):
+            return bool(hospitals & named)
+        return self._config.unrouted is Unrouted.ALL_HOSPITALS
+
+    @contextmanager
+    def watching(self, principal: Principal) -> Iterator[Callable[[], Awaitable[None]]]:
+        """What it gives returns once the principal may see other open sessions than when this was entered."""
         changed = asyncio.Event()
         self._watching[changed] = principal
+        try:
+            yield lambda: self._until(changed, principal)
+        finally:
+            del self._watching[changed]
+
+    async def _until(self, changed: asyncio.Event, principal: Principal) -> None:
         now_us = self._clock.now_us()
         ends = [end for (account, _), end in self._grants.items() if account == principal.name and end > now_us]
         try:
@@ -94,17 +127,23 @@ class Reach:
                 await changed.wait()
         except TimeoutError:
             return  # what was opened for a while is closed again
-        finally:
-            del self._watching[changed]
 
     async def route(self, session_id: str, hospital: str, *, is_routed: bool, routed_by: str) -> None:
-        """Routes a session to a hospital, or no longer; open screens follow at once. Raises StoreUnavailable."""
+        """Routes a session to a hospital, or no longer; open screens follow at once.
+
+        Raises UnknownHospital, StoreUnavailable.
+        """
+        if is_routed and hospital not in (named := await self.named_hospitals()):
+            known = ", ".join(sorted(named)) or "none"
+            raise UnknownHospital(
+                f"hospital: {hospital!r} is named by no account, token or [access] hospitals; named are: {known}"
+            )
         routing = Routing(session_id, hospital, int(is_routed), self._clock.now_us(), routed_by)
         await self._database.write(lambda connection: routed.append(connection, routing))
-        before = self._routes.get(session_id)
-        after = (before or frozenset()) - {hospital} | ({hospital} if is_routed else frozenset())
+        before = self.hospitals_of(session_id)
+        after = before - {hospital} | ({hospital} if is_routed else frozenset())
         self._routes[session_id] = after
-        if before is None:  # it is no longer everybody's
+        if bool(before) != bool(after):  # it is no longer everybody's, or is again
             self._tell(lambda principal: principal.hospital != EVERY_HOSPITAL)
         elif before != after:
             self._tell(lambda principal: principal.hospital == hospital)

@@ -1,4 +1,4 @@
-"""The routes that say who may see a session: routing it to hospitals, breaking the glass, reviewing that."""
+"""The routes that say who may see a session: routing it, closing it, breaking the glass, reviewing that."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from fastapi.responses import FileResponse
 from msgspec import Meta
 
 import screens
+from cloud.access_config import Hospital
 from cloud.api.audit import Audit
 from cloud.api.auth import Refused, Requires, source_of
 from cloud.api.bodies import BadBody, read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.reach import Reach
 from cloud.api.routes import Json
+from cloud.api.unseen import UnseenAlerts
+from cloud.commands import Commands
 from cloud.store import break_glass
+from cloud.store.commands import PENDING
 from cloud.store.database import Database
-from cloud.store.reader import StoreReader
+from cloud.store.reader import StoredSession, StoreReader
 from cloud.words import elsewhere_json, public_label
 from wire.clock import Clock
+from wire.commands import NewSession
 
 router = APIRouter()
 
 _MOST = 200
+# The order names its session, so it stays right however late a box comes back to hear it.
+_CLOSE_S = 24 * 3600.0
 # A sentence: shorter than 10 characters gives no reason a reviewer could judge (in Chinese that is one too).
 _SHORTEST = 10
 _Words = Annotated[str, Meta(max_length=500)]
@@ -35,7 +42,7 @@ _MOST_BYTES = 12 * 500 + 200
 class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a hospital is to see it."""
 
-    hospital: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+    hospital: Hospital
     routed: bool = True
 
 
@@ -72,6 +79,42 @@ async def route_session(
 async def view_routing(session_id: str, request: Request) -> Response:
     """How a session was routed, newest first."""
     return Json({"routed": [each._asdict() for each in await _reach(request).history(session_id, _MOST)]})
+
+
+@router.post("/api/v1/sessions/{session_id}/close")
+async def close_session(
+    session_id: str,
+    request: Request,
+    principal: Annotated[Principal, Depends(Requires(Permission.ROUTE_SESSIONS, "close session"))],
+) -> Response:
+    """Asks the box to close the session and open the next; asked again, it is the same command while it is pending."""
+    session = await _check_session(request, session_id)
+    if session.closed_us is not None:
+        return Json({"error": "the session is closed"}, status_code=409)
+    commands, order = _commands(request), NewSession(session_id)
+    for command in await commands.of_order(session.gateway, order, most=1):
+        if command.state == PENDING:
+            return Json({"command": command._asdict()}, status_code=202)
+    command = await commands.issue(session.gateway, order, lifetime_s=_CLOSE_S, issued_by=principal.name)
+    return Json({"command": command._asdict()}, status_code=202)
+
+
+@router.get(
+    "/api/v1/sessions/{session_id}/close",
+    dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "view closing"))],
+)
+async def view_closing(session_id: str, request: Request) -> Response:
+    """Whether the session is closed, and what became of asking its box, newest first."""
+    session = await _check_session(request, session_id)
+    found = await _commands(request).of_order(session.gateway, NewSession(session_id), most=_MOST)
+    return Json({"closed_us": session.closed_us, "commands": [command._asdict() for command in found]})
+
+
+@router.get("/api/v1/unseen-alerts", dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "list unseen alerts"))])
+async def list_unseen_alerts(request: Request) -> Response:
+    """Open sessions with open alerts that no hospital can see: route them."""
+    unseen: UnseenAlerts = request.app.state.unseen
+    return Json({"sessions": [each._asdict() for each in await unseen.look()]})
 
 
 @router.get("/api/v1/elsewhere")
@@ -185,10 +228,16 @@ def _check_words(name: str, words: str) -> None:
         raise BadBody(f"{name}: at least {_SHORTEST} characters, blanks around them not counted")
 
 
-async def _check_session(request: Request, session_id: str) -> None:
+async def _check_session(request: Request, session_id: str) -> StoredSession:
     """Within the route, after its permission: whether a session is there is not told to everybody."""
     reader: StoreReader = request.app.state.reader
-    await asyncio.to_thread(reader.session, session_id)  # or UnknownSession
+    return await asyncio.to_thread(reader.session, session_id)  # or UnknownSession
+
+
+def _commands(request: Request) -> Commands:
+    commands = request.app.state.commands
+    assert isinstance(commands, Commands)
+    return commands
 
 
 def _reach(request: Request) -> Reach:

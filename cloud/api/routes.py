@@ -17,6 +17,7 @@ import screens
 from cloud.api.auth import Requires
 from cloud.api.permissions import Permission, Principal
 from cloud.api.reach import Reach
+from cloud.api.unseen import UnseenAlerts
 from cloud.counters import Counters
 from cloud.feed import CLEARED_SHOWN_US, Feed
 from cloud.store.reader import StoreReader
@@ -169,7 +170,13 @@ async def metrics(request: Request) -> Response:
     rows = await asyncio.to_thread(_reader(request).counts)
     lines = [*_exposition("counter", "vitalwire_", "_total", counters.snapshot())]
     lines += _exposition("gauge", "vitalwire_stored_", "_rows", rows)
-    lines += _exposition("gauge", "vitalwire_", "", {"live_screens": feed.screens, "fleet_screens": feed.fleet.screens})
+    unseen: UnseenAlerts = request.app.state.unseen
+    gauges = {
+        "live_screens": feed.screens,
+        "fleet_screens": feed.fleet.screens,
+        "unseen_alerts": sum(each.open_alerts for each in await unseen.look()),
+    }
+    lines += _exposition("gauge", "vitalwire_", "", gauges)
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 

@@ -16,8 +16,10 @@ from cloud.api import command_routes, consent_routes, fleet, live, oidc_routes, 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused
 from cloud.api.bodies import BadBody
-from cloud.api.reach import Reach
+from cloud.api.reach import Reach, UnknownHospital
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
+from cloud.api.strangers import Strangers
+from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
@@ -48,8 +50,10 @@ def build_app(
     access: Access,
     desk: SignInDesk,
     reach: Reach,
+    unseen: UnseenAlerts,
     database: Database,
     audit: Audit,
+    strangers: Strangers,
     reader: StoreReader,
     fleet_reader: FleetReader,
     commands: Commands,
@@ -60,7 +64,8 @@ def build_app(
     """The application with what its routes use."""
     app = FastAPI(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
-    app.state.reach, app.state.database = reach, database
+    app.state.reach, app.state.database, app.state.unseen = reach, database, unseen
+    app.state.strangers = strangers
     app.state.feed, app.state.counters, app.state.clock = feed, counters, clock
     app.state.fleet_reader, app.state.commands = fleet_reader, commands
     # Not include_router: its routes would hide from the test that looks for the permission of each.
@@ -70,6 +75,7 @@ def build_app(
     app.add_exception_handler(WrongNameOrPassword, _wrong)
     app.add_exception_handler(TryLater, _later)
     app.add_exception_handler(BadBody, _bad)
+    app.add_exception_handler(UnknownHospital, _bad)
     app.add_exception_handler(UnknownSession, _not_found)
     app.add_exception_handler(UnknownGateway, _no_gateway)
     app.add_exception_handler(UnknownCommand, _no_command)
@@ -147,6 +153,9 @@ class ApiServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Never by uvicorn's own default, which believes every process of this machine.
+                proxy_headers=bool(config.trusted_proxies),
+                forwarded_allow_ips=list(config.trusted_proxies),
                 lifespan="off",
                 ws="websockets-sansio",
                 ws_max_size=_WS_MAX_BYTES,

@@ -48,6 +48,7 @@ async def me(request: Request) -> Response:
             "title": principal.title or principal.name,
             "role": principal.role,
             "hospital": principal.hospital,
+            "sees_patients": Permission.VIEW_LIVE in principal.permissions,
             "can_sign_out": principal.is_person,
             "auto_sign_in": access.is_demo,
             "ways": {"password": desk.is_open, "oidc": desk.provider.config.title if desk.provider else None},

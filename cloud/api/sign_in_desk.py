@@ -6,11 +6,12 @@ import hashlib
 
 from cloud.access_config import AccessMode
 from cloud.api.audit import Audit
+from cloud.api.strangers import Strangers
 from cloud.counters import Counters
 from cloud.oidc import OidcProvider
 from cloud.oidc_claims import OidcRefused, Person
 from cloud.passwords import PasswordDesk, TooBusy
-from cloud.sign_in_limits import SignInLimits
+from cloud.sign_in_limits import SignInLimits, StartLimits
 from cloud.sign_ins import SignIns
 from cloud.store import accounts
 from cloud.store.accounts import Account
@@ -42,6 +43,7 @@ class SignInDesk:
         clock: Clock,
         counters: Counters,
         audit: Audit,
+        strangers: Strangers,
         sign_ins: SignIns,
         passwords: PasswordDesk,
         mode: AccessMode,
@@ -49,6 +51,7 @@ class SignInDesk:
     ) -> None:
         self._database, self._counters, self._audit, self._sign_ins = database, counters, audit, sign_ins
         self._passwords, self._limits, self._clock = passwords, SignInLimits(clock), clock
+        self._strangers, self._starts = strangers, StartLimits(clock)
         self.provider = provider
         self.is_open = mode is AccessMode.ACCOUNTS
 
@@ -72,6 +75,12 @@ class SignInDesk:
         self._counters.add("sign_ins")
         await self._audit.write(account.name, account.role, "sign in", "", source, "allowed")
         return await self._sign_ins.begin(account, source)
+
+    def begin_by_provider(self, source: str) -> None:
+        """Somebody wants to go to the provider, which costs a request there and room here. Raises TryLater."""
+        if seconds := self._starts.take(source):
+            self._counters.add("sign_ins_limited")
+            raise TryLater(seconds)
 
     async def by_provider(self, person: Person, source: str) -> str:
         """What the browser of somebody the provider vouches for is to hold. Raises OidcRefused, StoreUnavailable."""
@@ -101,7 +110,7 @@ class SignInDesk:
     async def provider_refused(self, source: str) -> None:
         """Somebody came back from the provider, or pretended to, and is not let in."""
         self._counters.add("sign_ins_refused")
-        await self._audit.write(_UNKNOWN, "", "sign in by provider", "", source, "refused")
+        await self._strangers.write("sign in by provider", "", source, "refused", principal=_UNKNOWN)
 
     async def _is_right(self, account: Account | None, password: str, name: str, source: str) -> bool:
         """The same work whoever was named."""

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from cloud.access_config import AccessConfig, AccessMode
-from cloud.api.permissions import EVERY_HOSPITAL, HOSPITAL_ROLES, INTEGRATION, ROLES, SCOPES, Principal
+from cloud.api.permissions import EVERY_HOSPITAL, HOSPITAL_ROLES, INTEGRATION, OF_PATIENTS, ROLES, SCOPES, Principal
 from wire.configuration import ConfigError
 
 _GRANT = re.compile(r"(?P<role>[a-z_]+)(?::(?P<scopes>[a-z:,]+))?(?:@(?P<hospital>[A-Za-z0-9._-]{1,63}|\*))?")
@@ -19,6 +19,12 @@ class Tokens:
 
     def __init__(self, by_hash: dict[str, Principal]) -> None:
         self._by_hash = by_hash
+
+    @property
+    def hospitals(self) -> frozenset[str]:
+        """The single hospitals whose patients a token shows."""
+        found = [one.hospital for one in self._by_hash.values() if one.permissions & OF_PATIENTS]
+        return frozenset(found) - {"", EVERY_HOSPITAL}
 
     def find(self, token: str) -> Principal | None:
         """The principal of a token, in a time that tells nothing."""

@@ -60,6 +60,13 @@ def every(connection: sa.Connection) -> list[Account]:
     return [Account(*row) for row in connection.execute(sa.select(*_account.c).order_by(_account.c.name))]
 
 
+def hospitals(connection: sa.Connection, roles: Collection[str]) -> frozenset[str]:
+    """The hospitals that accounts of these roles are at, disabled ones aside."""
+    c = _account.c
+    named = sa.select(c.hospital).distinct().where(c.role.in_(roles), c.is_disabled == 0, c.hospital != "")
+    return frozenset(connection.scalars(named))
+
+
 def add(connection: sa.Connection, account: Account) -> bool:
     """Adds an account; False when its name or subject is taken."""
     added = insert(_account).values(**account._asdict()).on_conflict_do_nothing()

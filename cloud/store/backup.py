@@ -89,7 +89,7 @@ def verify(path: Path) -> Backup:
 def restore(path: Path, store: Path, *, now_us: int) -> Restored:
     """Puts a backup in the place of `store`, under a new id. Raises BackupRefused.
 
-    A store that lies there is set aside, not deleted; `now_us` goes into its name.
+    A store that lies there is set aside, not deleted; `now_us` goes into its name. Everybody is signed out.
     """
     backup = verify(path)
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,9 @@ def restore(path: Path, store: Path, *, now_us: int) -> Restored:
             raise BackupRefused(f"{path} changed while it was read")
         with closing(_open(staged)) as connection, connection:
             connection.execute("UPDATE meta SET value = ? WHERE name = ?", (store_id, STORE_ID))
+            # Who was signed out since the backup must not be signed in again by it.
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sign_in'").fetchone():
+                connection.execute("UPDATE sign_in SET ended_us = ? WHERE ended_us IS NULL", (now_us,))
         _sync(staged)
         set_aside = _set_aside(store, now_us) if store.exists() else None
         staged.replace(store)

@@ -59,6 +59,13 @@ def find(connection: sa.Connection, gateway: str, command_id: str) -> StoredComm
     return None if row is None else StoredCommand(*row)
 
 
+def of_order(connection: sa.Connection, gateway: str, body: bytes, *, most: int) -> list[StoredCommand]:
+    """Commands to a gateway of this very order, newest first."""
+    same = (_table.c.gateway == gateway, _table.c.body == body)
+    query = sa.select(*_columns).where(*same).order_by(_table.c.issued_us.desc()).limit(most)
+    return [StoredCommand(*row) for row in connection.execute(query)]
+
+
 def order_of(connection: sa.Connection, command_id: str) -> bytes | None:
     """The encoded order of a command that still has no answer."""
     query = sa.select(_table.c.body).where(_table.c.command_id == command_id, _table.c.state == PENDING)

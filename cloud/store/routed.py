@@ -21,7 +21,7 @@ class Seen(NamedTuple):
     account: str
     hospital: str
     now_us: int
-    # A session never routed anywhere is seen by every hospital, or by none.
+    # A session that is routed nowhere is seen by every hospital, or by none.
     is_unrouted_seen: bool
 
 
@@ -48,7 +48,7 @@ def history(connection: sa.Connection, session_id: str, most: int) -> list[Routi
 
 
 def open_routes(connection: sa.Connection) -> dict[str, frozenset[str]]:
-    """Where each session that is not closed is routed to now; one routed nowhere any more has nobody."""
+    """Where each session that is not closed is routed to now; one taken back from everybody is not among them."""
     is_closed = sa.exists().where(
         schema.session.c.session_id == _routing.c.session_id, schema.session.c.closed_us.is_not(None)
     )
@@ -56,7 +56,7 @@ def open_routes(connection: sa.Connection) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for session_id, hospital, is_routed in connection.execute(query.order_by(_routing.c.routing_id)):
         (found[session_id].add if is_routed else found[session_id].discard)(hospital)
-    return {session_id: frozenset(hospitals) for session_id, hospitals in found.items()}
+    return {session_id: frozenset(hospitals) for session_id, hospitals in found.items() if hospitals}
 
 
 def may_see(connection: sa.Connection, seen: Seen, session_id: str) -> bool:
@@ -81,6 +81,13 @@ def condition(seen: Seen, session_id: sa.ColumnElement[str]) -> sa.ColumnElement
     has_grant = sa.exists().where(
         _grant.c.account == seen.account, _grant.c.session_id == session_id, _grant.c.expires_us > seen.now_us
     )
-    is_unrouted = ~sa.exists().where(_routing.c.session_id == session_id)
+    later = _routing.alias()
+    is_taken_back = sa.exists().where(
+        later.c.session_id == _routing.c.session_id,
+        later.c.hospital == _routing.c.hospital,
+        later.c.routing_id > _routing.c.routing_id,
+    )
+    # Taken back from its last hospital it is as if it was never routed: else nobody at all would see it.
+    is_unrouted = ~sa.exists().where(_routing.c.session_id == session_id, _routing.c.is_routed == 1, ~is_taken_back)
     allowed = sa.or_(is_routed_here, has_grant)
     return sa.or_(allowed, is_unrouted) if seen.is_unrouted_seen else allowed

@@ -11,6 +11,7 @@ import { ageText, clockText } from "../parts/time_text.js";
 import { BreakGlass } from "./break_glass.js";
 import { Cards } from "./cards.js";
 import { FrameMeter } from "./frame_meter.js";
+import { refusal } from "./refusal.js";
 import { Settings } from "./settings.js";
 import { Stage, WALL_MAX } from "./stage.js";
 import { Toolbar } from "./toolbar.js";
@@ -26,7 +27,7 @@ const chosen = { selected: query.get("session"), wall: query.get("view") === "wa
 const link = new LiveLink(`${location.origin.replace(/^http/, "ws")}/api/v1/live`, {
   onMessage: (message, nowMs) => store.apply(message, nowMs),
   onBlock: (frame, block) => store.applyBlock(frame, block, frame.heardMs),
-  onRefused: requireSignIn,
+  onRefused: explain,
 });
 const breakGlass = new BreakGlass({
   store,
@@ -38,6 +39,7 @@ const breakGlass = new BreakGlass({
 });
 // Beside the screen: what it says is not lost when the screen is built anew.
 const said = el("p", { class: "sr-only", role: "status" });
+let refused = null; // who is here and may see no patient
 let view = null;
 let refreshedMs = -Infinity;
 
@@ -65,10 +67,23 @@ function build() {
     view.deadSince,
   );
   const disclaimer = el("footer", { class: "disclaimer", "data-testid": "disclaimer" }, both("disclaimer"));
+  if (refused) {
+    document.getElementById("screen").replaceChildren(view.toolbar.node, refusal(refused), disclaimer);
+    return;
+  }
   const parts = [view.toolbar, view.cards, view.alarms, view.stage].map(({ node }) => node);
   document.getElementById("screen").replaceChildren(parts[0], parts[1], view.dead, parts[2], view.connecting, parts[3], disclaimer);
   document.title = `vitalwire · ${t("title")}`;
   refreshSoon();
+}
+
+/** A refused handshake tells a page nothing: whoever is here and may see no patient is told so, and asked no more. */
+async function explain() {
+  const me = await requireSignIn();
+  if (refused || !me?.name || me.sees_patients) return;
+  refused = me;
+  link.stop();
+  build();
 }
 
 function refreshSoon() {
@@ -142,6 +157,7 @@ function refresh(nowMs) {
   const alarms = activeAlarms(linkState, nowMs);
   const alarmsOf = (id) => alarms.filter(({ sessionId }) => sessionId === id).map(({ alert }) => alert);
   view.toolbar.update({ wall: chosen.wall, hello: store.hello, nowUs });
+  if (refused) return;
   view.cards.update(store, alarmsOf, chosen, linkState, nowMs);
   // Behind a dead link every patient is without data: the banner says it once, for all.
   view.alarms.update(linkState.dead ? alarms.filter(({ own }) => !own) : alarms, store.vocabulary);
@@ -160,7 +176,7 @@ function frame(nowMs) {
     refreshedMs = startMs;
     refresh(startMs);
   }
-  view.stage.paint(startMs);
+  if (!refused) view.stage.paint(startMs);
   meter.frame(nowMs, performance.now() - startMs);
   requestAnimationFrame(frame);
 }

@@ -43,6 +43,7 @@ export function troublesOf(row, nowUs) {
   const found = [];
   const add = (level, code, values = {}) => found.push({ level, code, values });
   if (row.state === "never") return [{ level: CHECK, code: "never", values: {} }];
+  if (row.unseen_alerts > 0) add(ACT, "unseen", { n: row.unseen_alerts });
   const sinceMs = (us) => Math.max(0, (nowUs - us) / 1000);
   if (row.state !== "online") add(ACT, row.state, { ageMs: sinceMs(row.since_us) });
   else liveTroubles(row, nowUs, sinceMs, add);

@@ -32,6 +32,7 @@ export const backOffMs = (attempt, random = Math.random) =>
 
 export class LiveLink {
   #hasSpoken = false;
+  #isStopped = false;
 
   /**
    * Without `onBlock` no waveform is expected: a binary frame counts as bad. `onRefused` hears that a channel never
@@ -59,6 +60,13 @@ export class LiveLink {
     this.#open();
     window.addEventListener("online", () => this.#retryNow());
     setInterval(() => this.#watch(), 500);
+  }
+
+  /** No channel any more, and none opened again. */
+  stop() {
+    this.#isStopped = true;
+    clearTimeout(this.retryTimer);
+    this.socket?.close();
   }
 
   silentMs(nowMs) {
@@ -117,6 +125,7 @@ export class LiveLink {
   #lost(socket) {
     if (this.socket !== socket) return;
     this.socket = null;
+    if (this.#isStopped) return;
     this.retryTimer = setTimeout(() => this.#open(), backOffMs(this.attempt));
     this.attempt += 1;
   }
@@ -132,6 +141,6 @@ export class LiveLink {
   }
 
   #retryNow() {
-    if (this.socket === null) this.#open();
+    if (this.socket === null && !this.#isStopped) this.#open();
   }
 }

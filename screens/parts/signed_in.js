@@ -7,9 +7,12 @@ export const SIGNED_OUT = 4401;
 // The screen of a role's work; the others have none yet.
 const HOMES = { er_clinician: "/er", operator: "/fleet", auditor: "/review" };
 
+/** The screen of a role, or null. */
+export const homeOf = (role) => HOMES[role] ?? null;
+
 /** Where to go after signing in: a path of this very server, whatever the address said; else one's own screen or null. */
 export function safeNext(asked, role, origin = globalThis.location?.origin) {
-  const home = HOMES[role] ?? null;
+  const home = homeOf(role);
   if (!asked?.startsWith("/")) return home;
   let url;
   try {
@@ -17,7 +20,8 @@ export function safeNext(asked, role, origin = globalThis.location?.origin) {
   } catch {
     return home;
   }
-  const leads = url.origin === origin && !/^\/(sign-in|api)(\/|$)/.test(url.pathname);
+  // "/.//host" is a path here, which the parser shortens to "//host": gone to, that is another server.
+  const leads = url.origin === origin && !/^\/(\/|(sign-in|api)(\/|$))/.test(url.pathname);
   return leads ? url.pathname + url.search : home;
 }
 
@@ -25,13 +29,16 @@ function goSignIn() {
   location.replace(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
-/** Goes to the sign-in page when the server knows nobody here; what else is wrong the screen itself says. */
+/** Goes to the sign-in page when the server knows nobody here; else who is here, or null when it does not say. */
 export async function requireSignIn() {
   try {
     const answer = await fetch("/api/v1/me", { signal: AbortSignal.timeout(10_000) });
-    if (answer.ok && !(await answer.json()).name) goSignIn();
+    const me = answer.ok ? await answer.json() : null;
+    if (me && !me.name) goSignIn();
+    return me;
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof DOMException || error instanceof SyntaxError)) throw error;
+    return null;
   }
 }
 
@@ -50,7 +57,7 @@ export class SignedIn {
   }
 }
 
-async function signOut() {
+export async function signOut() {
   try {
     await fetch("/api/v1/sign-out", { method: "POST", signal: AbortSignal.timeout(10_000) });
   } catch (error) {

@@ -40,6 +40,7 @@ export const FLEET = {
   trouble_disk_failing: { en: "disk refuses writes", zh: "磁盘无法写入" },
   trouble_disk_low: { en: "disk nearly full: {v} left", zh: "磁盘将满:剩余 {v}" },
   trouble_urgent_waits: { en: "alerts wait for {age}", zh: "报警等待 {age}" },
+  trouble_unseen: { en: "{n} alerts that no hospital sees", zh: "{n} 条报警无医院可见" },
   trouble_backlog_old: { en: "records wait for {age}", zh: "记录等待 {age}" },
   trouble_no_receipts: { en: "no receipt for {age}", zh: "{age}无回执" },
   trouble_no_heartbeat: { en: "no heartbeat for {age}", zh: "{age}无心跳" },

@@ -4,11 +4,18 @@ import { safeNext, SignedIn } from "../parts/signed_in.js";
 import { both, language, otherLanguage, setLanguage, startLanguage, t } from "../parts/strings.js";
 
 const ANSWER_MS = 20_000;
+const RETRY_MS = 2000;
 const asked = new URLSearchParams(location.search).get("next");
 let me = null;
 let view = null;
-let problem = new URLSearchParams(location.search).has("refused") ? { key: "sign_in_refused_elsewhere" } : null;
+let problem = problemOf(new URLSearchParams(location.search));
 let isBusy = false;
+
+/** What the way back from the site's own sign-in says. */
+function problemOf(query) {
+  if (query.has("refused")) return { key: "sign_in_refused_elsewhere" };
+  return /^\d{1,4}$/.test(query.get("wait") ?? "") ? { key: "sign_in_wait", s: query.get("wait") } : null;
+}
 
 function build() {
   const field = (name, attributes) => el("input", { name, id: name, required: true, spellcheck: "false", autocapitalize: "none", ...attributes });
@@ -112,15 +119,29 @@ async function signIn(name, password) {
   }
 }
 
-/** Asks who is here, and sends them on to where they came from or to the screen of their role. */
-async function arrive() {
+/** Who is here, or null while the server does not say. */
+async function askMe() {
   try {
-    me = await (await fetch("/api/v1/me")).json();
+    const answer = await fetch("/api/v1/me", { signal: AbortSignal.timeout(ANSWER_MS) });
+    return answer.ok ? await answer.json() : null;
   } catch (error) {
-    if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
-    problem = { key: "sign_in_unavailable" };
+    if (!(error instanceof TypeError || error instanceof DOMException || error instanceof SyntaxError)) throw error;
+    return null;
   }
-  const next = me?.name ? safeNext(asked, me.role) : null;
+}
+
+/** Asks who is here until it is known, and sends them on to where they came from or to the screen of their role. */
+async function arrive() {
+  const found = await askMe();
+  if (!found) {
+    problem = { key: "sign_in_retrying" };
+    showProblem(); // not built anew: somebody may be typing
+    setTimeout(arrive, RETRY_MS);
+    return;
+  }
+  if (problem?.key === "sign_in_retrying") problem = null;
+  me = found;
+  const next = me.name ? safeNext(asked, me.role) : null;
   if (next) location.replace(next);
   build();
   view.name.focus();

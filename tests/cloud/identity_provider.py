@@ -46,7 +46,7 @@ class IdentityProvider:
         if path == "/.well-known/openid-configuration":
             found = {"issuer": self.issuer, "authorization_endpoint": f"{self.issuer}/authorize"}
             found |= {"token_endpoint": f"{self.issuer}/token", "jwks_uri": f"{self.issuer}/keys"}
-            return 200, {}, found | self.metadata
+            return 200, {"Set-Cookie": "node=a; Path=/"}, found | self.metadata
         if path == "/keys":
             return 200, {}, dict(KeySet([self.key]).as_dict(private=False))
         if path == "/authorize":

@@ -50,6 +50,8 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"broker": {"endpoint": "mqtt://localhost"}}, "endpoint: only for kind = 'mqtt', not 'embedded'"),
         (DEMO | {"api": {"listen": "0.0.0.0:80", "tls": {"cert_file": "a", "key_file": "b"}}}, "needs a loopback"),
         (DEMO | {"api": {"listen": "0.0.0.0:80"}}, "needs tls.cert_file"),
+        (DEMO | {"api": {"trusted_proxies": ["*"]}}, "'*' is no address"),
+        (DEMO | {"api": {"trusted_proxies": ["10.0.0.0/8"]}}, "is no address such as"),
         (DEMO | {"gateways": [{"id": "a"}, {"id": "a"}]}, "only once"),
         (DEMO | {"gateways": [{"id": "A.b"}]}, "1 to 63 of a-z"),
         (DEMO | {"gateways": [{"id": "ingest"}]}, "choose another"),

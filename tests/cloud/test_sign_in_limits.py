@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from cloud.sign_in_limits import PER_ACCOUNT, PER_SOURCE, SignInLimits
+from cloud.sign_in_limits import PER_ACCOUNT, PER_SOURCE, STARTS_AT_ONCE, SignInLimits, StartLimits
 from tests.cloud.cloud_frames import FakeClock
 
 S = 1_000_000
@@ -57,3 +57,17 @@ def test_a_flood_of_names_and_addresses_takes_bounded_memory() -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 2_000_000
+
+
+def test_a_source_begins_some_times_at_once_and_then_by_the_interval() -> None:
+    clock = FakeClock()
+    limits = StartLimits(clock, most_entries=2)
+    assert [limits.take("fd00::1") for _ in range(STARTS_AT_ONCE)] == [0] * STARTS_AT_ONCE
+    assert [limits.take("fd00::2"), limits.take("10.0.0.1")] == [2, 0]
+    clock.us += 2_000_000
+    assert [limits.take("fd00::1"), limits.take("fd00::1")] == [0, 2]
+    clock.us += 3600_000_000
+    assert [limits.take("fd00::1") for _ in range(STARTS_AT_ONCE + 1)] == [*[0] * STARTS_AT_ONCE, 2]
+    for number in range(9):
+        limits.take(f"10.0.1.{number}")
+    assert len(limits._whole_us) == 2

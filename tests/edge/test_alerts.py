@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 import configs
 from clinical.alarm_limits import AlarmLimits
 from edge.alerts import DeviceAlarms, Steps
+from edge.spool import Memo
 from tests.conftest import START_US
 from wire.configuration import load
 from wire.readings import Alert, AlertKind, AlertPhase, DeviceEvent, EventKind, Numeric
@@ -41,6 +42,9 @@ class AlarmMachine(RuleBasedStateMachine):
     def take(self, steps: Steps) -> None:
         alerts, memos = steps
         assert len(alerts) == len(memos)
+        self.keep(alerts, memos)
+
+    def keep(self, alerts: list[Alert], memos: list[Memo]) -> None:
         self.disk.update({memo.name: memo.value for memo in memos})
         for alert in alerts:
             assert alert.alert_id not in self.closed
@@ -64,6 +68,14 @@ class AlarmMachine(RuleBasedStateMachine):
     def silence(self, is_silent: bool) -> None:
         self.now_us += 1
         self.take(self.alarms.technical("no_data", {"m"} if is_silent else set(), self.now_us))
+
+    @rule()
+    def another_patient(self) -> None:
+        self.now_us += 1
+        ended, begun, memos = self.alarms.hand_over(self.now_us)
+        assert {alert.alert_id for alert in ended} == set(self.open.values())
+        self.keep([*ended, *begun], memos)
+        assert set(self.open) == {alert.condition for alert in begun} <= {"leads_off", "no_data"}
 
 
 AlarmMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

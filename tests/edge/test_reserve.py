@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from edge.agent import keep_budgets
 from edge.outbox import Outbox
-from edge.spool import Chunk, Spool, SpoolConfig
+from edge.spool import Chunk, Facts, Spool, SpoolConfig
 from edge.spool.room import free_bytes
 from tests.conftest import FakeClock
 from tests.edge.test_agent import BOX, gaps_in
@@ -184,3 +184,38 @@ async def test_the_segment_being_written_gives_way_when_readings_wait_for_its_ro
         assert (await spool.holdings())[Lane.BULK].pending_records == 0
         reading.free += 2 * MIB
         await outbox.append(SOURCE, [WAVES])
+
+
+class SlowSpool(Spool):
+    """A disk that takes an alert or a Gap only when told to."""
+
+    def __init__(self, folder: Path, read_free: Callable[[Path], int]) -> None:
+        super().__init__(folder / "spool", SpoolConfig(reserve_mib=RESERVE_MIB), read_free=read_free)
+        self.go = asyncio.Event()
+
+    async def commit(self, chunks: Sequence[Chunk], facts: Facts) -> None:
+        if chunks[0].lane is Lane.URGENT:
+            await self.go.wait()
+        await super().commit(chunks, facts)
+
+
+async def test_a_slow_disk_loses_nothing_before_the_gap_that_names_it_is_written(
+    tmp_path: Path, clock: FakeClock, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.agent._NAMING_S", 0.01)
+    spool = SlowSpool(tmp_path, reading)
+    async with running(tmp_path, clock, spool) as (outbox, _spool, committed):
+        await outbox.append(SOURCE, [WAVES] * 50)
+        reading.free = RESERVE_MIB * MIB - 1
+        keeping = asyncio.ensure_future(keep_budgets(spool, outbox, clock, BOX))
+        done, _ = await asyncio.wait(
+            [keeping], timeout=0.2
+        )  # twenty times as long as a disk that refuses is waited for
+        assert not done
+        assert (await spool.holdings())[Lane.BULK].pending_records == 50
+        assert gaps_in(committed) == []
+        spool.go.set()
+        await keeping
+        assert lost_seqs(committed) == set(range(50))
+        assert len(gaps_in(committed)) == 1
+        assert (await spool.holdings())[Lane.BULK].pending_records == 0

@@ -60,6 +60,7 @@ test("every trouble has its weight", () => {
     [{ gaps: 1, lost_records: 5, last_gap_us: NOW_US - 90_000e6 }, []],
     [{ skipped: 9, skipped_10min: 9 }, ["skipped 1"]],
     [{ skipped: 900, skipped_10min: 900 }, ["skipped 2"]],
+    [{ unseen_alerts: 2 }, ["unseen 3"]],
     [{ starts_24h: 2 }, ["starts 1"]],
     [{ starts_24h: 4 }, ["starts 2"]],
     [{ gauges: { devices: 3 } }, ["devices 2"]],

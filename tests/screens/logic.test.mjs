@@ -352,6 +352,14 @@ test("after signing in one goes only to a path of this server", async () => {
   for (const asked of [null, "", "er", "https://evil.example/", "//evil.example", "/\\evil.example", "/sign-in", "/api/v1/me"]) {
     assert.equal(next(asked), "/er", asked);
   }
+  // A path that the browser shortens to one beginning with "//" is another host's when it is gone to.
+  const shortened = ["/.//evil.example", "/..//evil.example", "/%2e//evil.example", "/er/..//evil.example", "/.\\/evil.example", "/.\\\\evil.example", "/\t/evil.example", "/.///evil.example", "/%2E%2e//evil.example"];
+  for (const asked of shortened) {
+    const led = next(asked);
+    assert.equal(new URL(led, `${origin}/sign-in`).origin, origin, asked);
+    assert.equal(led, "/er", asked);
+  }
+  assert.equal(next("/er//evil.example?a=//b"), "/er//evil.example?a=//b");
   assert.equal(next("//evil.example", "operator"), "/fleet");
   assert.equal(next("", "auditor"), "/review");
   assert.equal(next("", "dispatcher"), null);

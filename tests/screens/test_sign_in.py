@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 
 from cloud.access_config import AccessConfig, AccessMode
 from cloud.passwords import hash_password
-from cloud.store import accounts
+from cloud.store import accounts, schema
 from cloud.store.database import Database
 from tests.cloud.api.apps import PASSWORD, build, person
 from tests.screens.served import House, served
@@ -68,6 +69,18 @@ def test_what_is_wrong_is_said_in_words_in_both_languages(house: House) -> None:
     expect(problem).to_have_text("尝试次数过多:请在 64 秒后重试。")
 
 
+def test_a_server_that_does_not_know_yet_who_is_here_is_asked_again(house: House) -> None:
+    page, problem = house.page, house.page.get_by_test_id("sign-in-problem")
+    page.route("**/api/v1/me", lambda route: route.fulfill(status=503, json={"error": "the store does not answer"}))
+    page.goto(f"{house.url}/sign-in?lang=zh&next=/er")
+    expect(problem).to_have_text("服务器无响应,正在重试…")
+    page.unroute("**/api/v1/me")
+    expect(problem).to_be_empty()
+    house.type_in("wang", PASSWORD)
+    page.wait_for_url("**/er")
+    assert house.errors == []
+
+
 def test_an_address_made_by_a_stranger_leads_nowhere_else(house: House) -> None:
     for asked in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/sign-in"):
         house.page.context.clear_cookies()
@@ -83,6 +96,34 @@ def test_a_role_without_a_screen_is_told_and_may_leave(house: House) -> None:
     expect(house.page.get_by_role("main")).to_contain_text("your role has no screen here yet")
     house.page.get_by_test_id("sign-out").click()
     expect(house.page.get_by_test_id("sign-in-name")).to_be_focused()
+
+
+def test_a_role_that_may_see_no_patient_is_told_so_and_where_to_go(house: House, tmp_path: Path) -> None:
+    page, said = house.page, house.page.get_by_test_id("refusal")
+    page.goto(f"{house.url}/sign-in?lang=zh&next=/er")
+    house.type_in("ops", PASSWORD)
+    expect(said).to_contain_text("您的角色无权查看患者 / Your role may not see patients")
+    expect(said).to_contain_text("当前登录:Ops(运维)。")
+    expect(page.get_by_test_id("alarm-band")).to_have_count(0)  # nothing that could be read as "no alarm"
+    page.get_by_test_id("language-switch").click()
+    expect(said).to_contain_text("You are signed in as Ops (operator).")
+    assert len(page.screenshot(path=tmp_path / "refusal.png")) > 10_000
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    joins = sa.select(sa.func.count()).where(schema.audit.c.action == "join live")
+    before = house.database.read_now(lambda connection: connection.scalar(joins))
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    page.get_by_test_id("own-screen").click()
+    page.wait_for_url("**/fleet")
+    assert house.database.read_now(lambda connection: connection.scalar(joins)) == before == 1
+    page.goto(f"{house.url}/er?lang=en")
+    page.get_by_test_id("other-account").click()
+    page.wait_for_url("**/sign-in?next=**")
+    house.type_in("crew", PASSWORD)
+    expect(said).to_contain_text("You are signed in as Crew (crew).")
+    expect(page.get_by_test_id("own-screen")).to_have_count(0)
+    assert house.errors == []
 
 
 def test_an_open_screen_goes_dark_when_its_account_is_disabled(house: House) -> None:

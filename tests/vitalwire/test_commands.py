@@ -170,6 +170,7 @@ def test_a_store_is_backed_up_and_restored_where_the_configuration_says(
     said = capsys.readouterr().out
     assert said.startswith(f"{store}: 0 records restored, under the new id ")
     assert f"{store}.before-" in said
+    assert "Everybody is signed out. What was changed of accounts since the backup is undone" in said
 
 
 def test_a_store_on_a_server_is_left_to_its_own_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

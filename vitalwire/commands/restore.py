@@ -31,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{store}: {restored.backup.records} records restored, under the new id {restored.store_id.hex()}")
     if restored.set_aside is not None:
         print(f"the store that was there: {restored.set_aside}")
+    print(
+        "Everybody is signed out. What was changed of accounts since the backup is undone: new ones, disabled ones, "
+        "roles, hospitals, passwords. Do it again before the cloud starts: vitalwire account list"
+    )
     _tell_of_audit(store)
     return 0
 

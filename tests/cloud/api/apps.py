@@ -14,7 +14,9 @@ from cloud.api.auth import Access
 from cloud.api.reach import Reach
 from cloud.api.server import build_app
 from cloud.api.sign_in_desk import SignInDesk
+from cloud.api.strangers import Strangers
 from cloud.api.tokens import read_tokens
+from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands
 from cloud.counters import Counters
 from cloud.feed import Feed
@@ -49,16 +51,21 @@ def build(
         raise AssertionError("nothing is sent by a route itself")
 
     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, access)
+    tokens, feed = read_tokens(access), feed or Feed(clock, counters)
+    reach = Reach(database, clock, access, tokens.hospitals)
+    strangers = Strangers(audit, clock, counters)
     return build_app(
-        access=Access(access, read_tokens(access), sign_ins),
-        desk=SignInDesk(database, clock, counters, audit, sign_ins, PasswordDesk(), access.mode, provider),
-        reach=Reach(database, clock, access),
+        access=Access(access, tokens, sign_ins),
+        desk=SignInDesk(database, clock, counters, audit, strangers, sign_ins, PasswordDesk(), access.mode, provider),
+        reach=reach,
+        unseen=UnseenAlerts(feed, reach),
         database=database,
         audit=audit,
+        strangers=strangers,
         reader=StoreReader(database),
         fleet_reader=FleetReader(database),
         commands=Commands(database, clock, counters, send, list(gateways)),
-        feed=feed or Feed(clock, counters),
+        feed=feed,
         counters=counters,
         clock=clock,
     )

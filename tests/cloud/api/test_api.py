@@ -88,7 +88,6 @@ async def test_unknown_is_401_and_not_allowed_is_403(token_app: FastAPI, databas
         assert (await doctor.get("/metrics")).status_code == 403
     assert audited(database) == [
         ("", "list sessions", "", "10.0.0.9", "refused"),
-        ("", "list sessions", "", "10.0.0.9", "refused"),
         ("ops", "list sessions", "", "10.0.0.9", "refused"),
         ("doctor", "list sessions", "", "10.0.0.9", "allowed"),
         ("doctor", "/metrics", "", "10.0.0.9", "refused"),

@@ -45,7 +45,7 @@ def fill(database: Database) -> None:
 def test_no_request_of_any_role_is_an_error_of_ours_or_shows_what_is_foreign(tmp_path: Path, role: str) -> None:
     database = Database(tmp_path / "store.sqlite")
     fill(database)
-    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE))
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE, hospitals=("H9",)))
     hospital = "H1" if role == "er_clinician" else ""
     with asyncio.Runner() as runner:
         runner.run(boards_consumer(database, Counters(), lambda session_id: None).catch_up())

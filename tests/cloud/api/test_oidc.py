@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from joserfc.jwk import RSAKey
 
 from cloud.access_config import AccessConfig, AccessMode, OidcConfig
 from cloud.oidc import open_provider
+from cloud.sign_in_limits import STARTS_AT_ONCE
 from cloud.store import accounts
 from cloud.store.accounts import Account
 from cloud.store.database import Database
@@ -99,6 +101,18 @@ async def test_somebody_the_provider_vouches_for_is_signed_in(app: FastAPI, data
     assert "sign in by provider" in said
     assert "1234" not in said
     assert "王力" not in said
+
+
+async def test_a_source_that_begins_without_end_has_to_wait(app: FastAPI, provider: IdentityProvider) -> None:
+    async with client_of(app, **ORIGIN) as client:
+        for _ in range(STARTS_AT_ONCE):
+            assert (await client.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
+        answer = await client.get("/api/v1/oidc/start")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?wait=2")
+        assert answer.headers["cache-control"] == "no-store"
+    transport = httpx.ASGITransport(app, client=("10.0.0.10", 1))
+    async with httpx.AsyncClient(transport=transport, base_url=HERE) as other:
+        assert (await other.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
 
 
 def only(database: Database) -> Account:
@@ -236,6 +250,42 @@ async def test_a_provider_that_is_away_is_said_and_not_an_error(database: Databa
         assert (await client.get("/api/v1/oidc/start")).headers["location"] == "/sign-in?refused"
 
 
+async def test_one_client_serves_every_sign_in_and_keeps_nothing_of_any(
+    app: FastAPI, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_again(*_: object, **__: object) -> None:
+        raise AssertionError("reading every certificate holds up all screens")
+
+    monkeypatch.setattr("httpx.AsyncClient", build_again)
+    monkeypatch.setattr("cloud.oidc._METADATA_US", 0)
+    async with app.state.desk.provider as ours:
+        for _ in range(2):
+            await ours.depart("")
+        assert list(ours._client.cookies.jar) == []
+    assert ours._client.is_closed
+    assert provider.asked == ["/.well-known/openid-configuration"] * 2
+
+
+async def test_a_provider_that_answers_byte_by_byte_is_given_up(
+    database: Database, oidc: OidcConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.oidc._TOTAL_S", 0.1)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+        while not reader.at_eof():
+            writer.write(b" ")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await reader.read(1000)
+        writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", port := free_port()):
+        slow = msgspec.structs.replace(oidc, issuer=f"http://127.0.0.1:{port}")
+        async with client_of(served(database, slow), **ORIGIN) as client, asyncio.timeout(3):
+            assert (await client.get("/api/v1/oidc/start")).headers["location"] == "/sign-in?refused"
+
+
 @pytest.mark.timeout(60)
 async def test_a_provider_that_somebody_else_wrote(database: Database, oidc: OidcConfig) -> None:
     """Our own could share our misreading of the specification."""
@@ -248,12 +298,12 @@ async def test_a_provider_that_somebody_else_wrote(database: Database, oidc: Oid
         issuer = f"http://127.0.0.1:{port}"
         app = served(database, msgspec.structs.replace(oidc, issuer=issuer, role_claim="role"))
         async with client_of(app, **ORIGIN) as client, httpx.AsyncClient() as outside:
-            left = await client.get("/api/v1/oidc/start")
             for _ in range(200):
-                if "refused" not in left.headers["location"]:
+                with contextlib.suppress(httpx.TransportError):
+                    await outside.get(issuer)
                     break
                 await asyncio.sleep(0.1)
-                left = await client.get("/api/v1/oidc/start")
+            left = await client.get("/api/v1/oidc/start")
             agreed = await outside.post(left.headers["location"], data={"sub": "alice"})
             back = await client.get(agreed.headers["location"])
             assert back.headers["location"].startswith("/sign-in?next")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 import sqlalchemy as sa
@@ -15,21 +16,33 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud.access_config import AccessConfig, AccessMode, Unrouted
+from cloud.access_config import AccessConfig, AccessMode, OidcConfig, Unrouted
 from cloud.api.permissions import ROLES, Principal
 from cloud.api.reach import Reach
 from cloud.consumers import boards_consumer
 from cloud.counters import Counters
 from cloud.feed import Feed
-from cloud.store import routed, schema
+from cloud.live_screen import LiveScreen
+from cloud.store import accounts, commands, routed, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
 from tests.cloud.api.apps import audited, build, client_of, person, signed_in
 from tests.cloud.api.asgi_socket import Closed, join
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate, record, wave
+from wire.commands import NewSession, decode_order
 from wire.messages import Lane
-from wire.readings import Alert, AlertKind, AlertPhase, Priority, SessionEvent, SessionKind, SessionPhase
+from wire.readings import (
+    Alert,
+    AlertKind,
+    AlertPhase,
+    CommandOutcome,
+    CommandResult,
+    Priority,
+    SessionEvent,
+    SessionKind,
+    SessionPhase,
+)
 
 ONE, TWO = person("one", "er_clinician", "H1"), person("two", "er_clinician", "H2")
 DISPATCHER, AUDITOR = person("disp", "dispatcher"), person("audi", "auditor")
@@ -74,7 +87,8 @@ def feed(clock: FakeClock) -> Feed:
 async def app(database: Database, clock: FakeClock, feed: Feed) -> FastAPI:
     """s1 is routed to H1, s2 to H2, s3 nowhere yet."""
     await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
-    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE), clock=clock, feed=feed)
+    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=Unrouted.NONE, hospitals=("H1", "H2"))
+    app = build(database, config, clock=clock, feed=feed)
     for number in (1, 2):
         await app.state.reach.route(f"s{number}", f"H{number}", is_routed=True, routed_by="test")
     for session in StoreReader(database).sessions(most=9):
@@ -118,6 +132,25 @@ async def test_a_hospital_sees_what_is_routed_to_it_until_the_session_closes(app
     assert {row[4] for row in refused} == {"refused"}
 
 
+@pytest.mark.parametrize("unrouted", Unrouted)
+async def test_a_session_taken_back_from_its_last_hospital_is_unrouted_again(
+    app: FastAPI, database: Database, clock: FakeClock, unrouted: Unrouted
+) -> None:
+    config = AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted, hospitals=("H1", "H2"))
+    app.state.reach = reach = Reach(database, clock, config)
+    await reach.load()
+    one, two = [await signed_in(app, database, account) for account in (ONE, TWO)]
+    everybodys = {"s3"} if unrouted is Unrouted.ALL_HOSPITALS else set()
+    assert (await sees(one), await sees(two)) == ({"s1"} | everybodys, {"s2"} | everybodys)
+    with reach.watching(Principal("two", "er_clinician", frozenset(), "H2", b"x")) as until_changed:
+        await reach.route("s1", "H1", is_routed=False, routed_by="test")
+        async with asyncio.timeout(2):
+            await until_changed()  # an open screen of the other hospital comes back for it
+    if everybodys:
+        everybodys |= {"s1"}
+    assert (await sees(one), await sees(two)) == (everybodys, {"s2"} | everybodys)
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"hospital": ""}, {"hospital": "*"}, {"hospital": "H1'--"}, {"hospital": "x" * 64}]
 )
@@ -127,6 +160,99 @@ async def test_routing_takes_known_sessions_and_plain_hospitals(
     dispatcher = await signed_in(app, database, DISPATCHER)
     assert (await dispatcher.post("/api/v1/sessions/s1/hospitals", json=body)).status_code == 422
     assert (await dispatcher.post("/api/v1/sessions/nobody/hospitals", json={"hospital": "H1"})).status_code == 404
+
+
+async def test_a_session_goes_to_hospitals_that_somebody_names_and_leaves_any(
+    database: Database, tmp_path: Path
+) -> None:
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    tokens = tmp_path / "tokens.txt"
+    grants = ["er_clinician@H5", "integration:live:read@H6", "integration:live:read@*", "integration:metrics:read@H7"]
+    tokens.write_text("".join(f"t{number} {grant} {number:064x}\n" for number, grant in enumerate(grants)))
+    oidc = OidcConfig("https://id.example", "v", "s", {}, hospitals={"1004": "H4"})
+    app = build(
+        database,
+        AccessConfig(
+            mode=AccessMode.ACCOUNTS,
+            tokens_file=str(tokens),
+            hospitals=("H3",),
+            oidc=oidc,
+            public_url="https://v.example",
+        ),
+    )
+    dispatcher = await signed_in(app, database, DISPATCHER)
+    for account in (ONE, person("gone", "er_clinician", "H2", is_disabled=1), person("boss", "operator", "H8")):
+        database.transaction(lambda connection, account=account: accounts.add(connection, account))  # type: ignore[misc]
+    path = "/api/v1/sessions/s1/hospitals"
+    for number in (1, 3, 4, 5, 6):
+        assert (await dispatcher.post(path, json={"hospital": f"H{number}"})).status_code == 200, number
+    for number in (2, 7, 8, 9):
+        answer = await dispatcher.post(path, json={"hospital": f"H{number}"})
+        assert answer.status_code == 422
+        assert answer.json()["error"] == (
+            f"hospital: 'H{number}' is named by no account, token or [access] hospitals; named are: H1, H3, H4, H5, H6"
+        )
+    assert (await dispatcher.post(path, json={"hospital": "H9", "routed": False})).status_code == 200
+
+
+async def test_open_alerts_that_no_hospital_sees_are_counted_and_told(
+    app: FastAPI, database: Database, feed: Feed, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = StoreReader(database)
+    for session in reader.sessions(most=9):
+        feed.put_session(session, reader.alerts(session_id=session.session_id, cleared_since_us=0, most=9))
+    dispatcher, operator = [await signed_in(app, database, one) for one in (DISPATCHER, person("op", "operator"))]
+    told = {"session_id": "s3", "gateway_id": "gw-1", "label": "S3", "open_alerts": 1, "hospitals": []}
+    for _ in range(2):
+        assert (await dispatcher.get("/api/v1/unseen-alerts")).json() == {"sessions": [told]}
+    assert "vitalwire_unseen_alerts 1\n" in (await operator.get("/metrics")).text
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [1]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == [
+        "session s3 of gw-1 has open alerts and no hospital sees it"
+    ]
+    # The hospital it is routed to may lose its last account later.
+    await signed_in(app, database, person("five", "er_clinician", "H5"))
+    await app.state.reach.route("s3", "H5", is_routed=True, routed_by="test")
+    assert (await dispatcher.get("/api/v1/unseen-alerts")).json() == {"sessions": []}
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [0]
+    database.transaction(lambda connection: accounts.change(connection, "five", NOW_US, is_disabled=1))
+    sessions = (await dispatcher.get("/api/v1/unseen-alerts")).json()["sessions"]
+    assert sessions == [told | {"hospitals": ["H5"]}]
+    cleared = {"phase": AlertPhase.CLEARED}
+    for session in reader.sessions(most=9):
+        alerts = reader.alerts(session_id=session.session_id, cleared_since_us=0, most=9)
+        over = [one._replace(alert=msgspec.structs.replace(one.alert, **cleared)) for one in alerts]
+        feed.put_session(session, over)
+    assert "vitalwire_unseen_alerts 0\n" in (await operator.get("/metrics")).text
+    assert [row["unseen_alerts"] for row in feed.fleet.rows()] == [0]
+
+
+async def test_the_dispatcher_has_a_box_close_a_session_and_the_next_inherits_no_routing(
+    app: FastAPI, database: Database
+) -> None:
+    one, dispatcher = [await signed_in(app, database, account) for account in (ONE, DISPATCHER)]
+    path = "/api/v1/sessions/s1/close"
+    assert (await one.post(path)).status_code == 403
+    assert (await dispatcher.post("/api/v1/sessions/nobody/close")).status_code == 404
+    asked = [await dispatcher.post(path) for _ in range(2)]
+    assert [answer.status_code for answer in asked] == [202, 202]
+    (command,) = (await dispatcher.get(path)).json()["commands"]
+    assert [answer.json()["command"] for answer in asked] == [command, command]
+    assert (command["kind"], command["gateway"], command["state"]) == ("new_session", "gw-1", "pending")
+    order = await app.state.commands._database.read(
+        lambda connection: commands.order_of(connection, command["command_id"])
+    )
+    assert decode_order(order) == NewSession("s1")
+    # What the box does with it: tests/edge/test_new_session.py.
+    outcome = record(CommandOutcome(bytes.fromhex(command["command_id"]), CommandResult.DONE, "", NOW_US))
+    done = [opened("s1", SessionPhase.CLOSED), opened("s4"), outcome]
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.x", frame(done, 100, lane=Lane.URGENT))])
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    view = (await dispatcher.get(path)).json()
+    assert (view["closed_us"], [each["state"] for each in view["commands"]]) == (NOW_US, ["done"])
+    assert (await dispatcher.post(path)).status_code == 409
+    assert (await one.get("/api/v1/sessions")).json()["sessions"] == []
+    assert (await dispatcher.get("/api/v1/sessions/s4/hospitals")).json()["routed"] == []
 
 
 async def test_breaking_the_glass_opens_one_session_for_one_person_for_a_while(
@@ -239,6 +365,27 @@ async def test_the_live_feed_tells_a_hospital_only_of_its_own(app: FastAPI, data
             await socket.until("never said")
 
 
+async def test_what_is_routed_right_behind_the_first_snapshot_is_not_missed(
+    database: Database, clock: FakeClock, app: FastAPI
+) -> None:
+    class LateFeed(Feed):
+        """The routing lands when the snapshots are made and the screen's tasks have not begun."""
+
+        def join(self, screen: LiveScreen) -> None:
+            super().join(screen)
+            reach: Reach = app.state.reach
+            reach._routes["s3"] = frozenset({"H1"})
+            reach._tell(lambda principal: principal.hospital == "H1")
+
+    app.state.feed = LateFeed(clock, Counters())
+    for session in StoreReader(database).sessions(most=9):
+        app.state.feed.put_session(session, [])
+    cookie = (await signed_in(app, database, ONE)).cookies["vw_session"]
+    async with join(app, "/api/v1/live", cookie) as socket:
+        with pytest.raises(Closed, match="4205"):
+            await socket.until("never said")
+
+
 async def test_what_a_grant_opened_ends_with_it_on_an_open_screen(app: FastAPI, clock: FakeClock) -> None:
     reach: Reach = app.state.reach
     principal = Principal("one", "er_clinician", ROLES["er_clinician"], "H1", b"x")
@@ -246,8 +393,9 @@ async def test_what_a_grant_opened_ends_with_it_on_an_open_screen(app: FastAPI, 
     view = reach.live_view(principal)
     assert view("s2")
     clock.us += 60 * MINUTE_US - 10_000
-    async with asyncio.timeout(2):
-        await reach.until_changed(principal)
+    with reach.watching(principal) as until_changed:
+        async with asyncio.timeout(2):
+            await until_changed()
     clock.us += 10_000
     assert not view("s2")
 
@@ -270,7 +418,7 @@ def test_the_rule_in_memory_is_the_rule_of_the_queries(
 ) -> None:
     async def play() -> None:
         database.transaction(clear)
-        clock, config = FakeClock(), AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted)
+        clock, config = FakeClock(), AccessConfig(mode=AccessMode.ACCOUNTS, unrouted=unrouted, hospitals=("H1", "H2"))
         reach = Reach(database, clock, config)
         people = [Principal(f"p{h}", "er_clinician", frozenset(), f"H{h}", mark) for h in "12" for mark in (b"x", b"")]
         for kind, session, hospital, flag in acts:
@@ -286,9 +434,18 @@ def test_the_rule_in_memory_is_the_rule_of_the_queries(
         for principal in people:
             view = reach.live_view(principal)
             for session in ("s1", "s2", "s3"):
+                if unrouted is Unrouted.ALL_HOSPITALS and all(
+                    not rows or not rows[0].is_routed for rows in await newest(reach, session)
+                ):
+                    assert view(session), (principal, session)
                 assert view(session) == await reach.may_see(principal, session), (principal, session)
 
     asyncio.run(play())
+
+
+async def newest(reach: Reach, session_id: str) -> list[list[routed.Routing]]:
+    history = await reach.history(session_id, 99)
+    return [[row for row in history if row.hospital == hospital][:1] for hospital in ("H1", "H2")]
 
 
 def clear(connection: sa.Connection) -> None:

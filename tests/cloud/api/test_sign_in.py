@@ -209,3 +209,16 @@ async def test_where_only_tokens_open_no_password_does(database: Database, tmp_p
         assert await status(client) == 401
         assert (await ask(client)).status_code == 401
         assert (await client.get("/api/v1/me")).json()["ways"] == {"password": False, "oidc": None}
+
+
+async def test_a_token_in_a_cookie_does_not_stand_in_for_who_signed_in(database: Database, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text(f"wall er_clinician@H2 {hashlib.sha256(b'wall-token').hexdigest()}\n")
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS, tokens_file=str(tokens)))
+    client = await signed_in(app, database, person("else", "er_clinician", "H1"))
+    client.cookies.set("vw_token", "wall-token")
+    assert (await client.get("/api/v1/me")).json()["name"] == "else"
+    async with client_of(app, Cookie="vw_token=wall-token") as alone:
+        assert (await alone.get("/api/v1/me")).json()["name"] == ""
+    async with client_of(app, Authorization="Bearer wall-token") as machine:
+        assert (await machine.get("/api/v1/me")).json()["name"] == "wall"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from cloud.store import schema
+from cloud.store import access_tables, accounts, schema
 from cloud.store.append import Appender, Incoming
 from cloud.store.backup import BackupRefused, back_up, restore, verify
 from cloud.store.database import Database, StoreUnavailable
 from cloud.store.reader import StoreReader
 from cloud.store.sqlite import StoreLock
+from tests.cloud.api.apps import person
 from tests.cloud.cloud_frames import NOW_US, FakeClock, frame, heart_rate
 
 
@@ -68,6 +70,37 @@ def test_what_came_after_the_backup_is_stored_once_when_it_is_offered_again(data
     assert values(replaced) == [1, 2, 3, 4, 5]
     assert replaced.store_id == before
     replaced.close()
+
+
+def test_who_was_signed_in_at_the_backup_is_not_by_its_restoring(database: Database, path: Path) -> None:
+    wang = person("wang", "er_clinician", "H1")
+    database.transaction(lambda connection: accounts.add(connection, wang))
+    for number in (b"1" * 32, b"2" * 32):
+        database.transaction(
+            lambda connection, number=number: accounts.begin(connection, number, wang, "10.0.0.9", NOW_US - 9)  # type: ignore[misc]
+        )
+    database.transaction(lambda connection: accounts.end(connection, b"1" * 32, NOW_US - 5))
+    made = back_up(path, path.with_name("backup"))
+    database.transaction(lambda connection: accounts.change(connection, "wang", NOW_US, is_disabled=1))
+    database.close()
+    restore(made.path, path, now_us=NOW_US)
+    again = Database(path)
+    ended = sa.select(access_tables.sign_in.c.ended_us).order_by(access_tables.sign_in.c.ended_us)
+    assert again.read_now(lambda connection: list(connection.scalars(ended))) == [NOW_US - 5, NOW_US]
+    again.close()
+
+
+def test_a_backup_from_before_there_were_sign_ins_is_restored(database: Database, path: Path) -> None:
+    made = back_up(path, path.with_name("backup"))
+    database.close()
+    with closing(sqlite3.connect(made.path)) as old, old:
+        for table in ("sign_in", "break_glass_review", "break_glass", "session_hospital", "account"):
+            old.execute(f"DROP TABLE {table}")
+        old.execute("UPDATE alembic_version SET version_num = '0005'")
+    digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
+    made.path.with_name("backup.sha256").write_text(f"{digest}  backup\n")
+    restore(made.path, path, now_us=NOW_US)
+    Database(path).close()
 
 
 async def test_a_backup_of_a_store_being_written_is_one_moment_of_it(database: Database, path: Path) -> None:
