@@ -25,7 +25,12 @@ export function safeNext(asked, role, origin = globalThis.location?.origin) {
   return leads ? url.pathname + url.search : home;
 }
 
+let isLeaving = false;
+
+/** Once: the end of a sign-in is heard from several sides, and a second going would break the first off. */
 function goSignIn() {
+  if (isLeaving) return;
+  isLeaving = true;
   location.replace(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 

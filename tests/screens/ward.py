@@ -82,7 +82,11 @@ class Ward:
 @pytest.fixture
 def ward(browser: Browser, tmp_path: Path) -> Iterator[Ward]:
     database, hashed, clock = Database(tmp_path / "store.sqlite"), hash_password(PASSWORD), ShiftedClock()
-    people = (person("wang", "er_clinician", "H1", hashed), person("audi", "auditor", "", hashed))
+    people = (
+        person("wang", "er_clinician", "H1", hashed),
+        person("chen", "er_clinician", "H2", hashed),
+        person("audi", "auditor", "", hashed),
+    )
     for account in people:
         database.transaction(lambda connection, account=account: accounts.add(connection, account))
     opened_us = clock.now_us() - 5 * MINUTE_US
