@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cloud.bus.broker_config import broker_config, ensure_passwords, write_private
+from cloud.bus.broker_config import broker_config, ensure_passwords
 from cloud.config import Address, CloudConfig, parse_address
+from cloud.private_files import write_private
 from wire.backoff import Backoff
 
 _log = logging.getLogger(__name__)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cloud.config import INGEST_USER, CloudConfig, parse_address
+from cloud.private_files import write_private
 from wire.topics import VERSION, subject
 
 _PASSWORD_BYTES = 32
@@ -34,17 +34,6 @@ def _read_or_mint(path: Path) -> str:
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
         write_private(path, password + "\n")
     return password
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file by one that only its owner can read, never half written."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def broker_config(config: CloudConfig, passwords: Mapping[str, str]) -> str:
