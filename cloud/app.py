@@ -23,6 +23,7 @@ from cloud.api.unseen import UnseenAlerts
 from cloud.audit_keeper import AuditKeeper
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
+from cloud.bus.broker_watch import BrokerWatch
 from cloud.bus.bus import Bus
 from cloud.bus.jetstream import JetStreamBus
 from cloud.bus.mqtt import MqttBus
@@ -140,6 +141,9 @@ async def run(config: CloudConfig, *, ready: Callable[[str], None] | None = None
                     await fleet_keeper.fill()
                     await bus.listen_presence(commands.heard)
                     if broker is not None:
+                        watch = BrokerWatch(broker, audit.write, counters, clock)
+                        await asyncio.to_thread(watch.open)
+                        tasks.create_task(watch.run(), name="broker watch")
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")
