@@ -166,7 +166,7 @@ class ApiServer:
 
     def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket) -> None:
         tls = config.tls
-        self._listener = listener
+        self._listener, self._tls = listener, tls
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -187,6 +187,12 @@ class ApiServer:
             )
         )
 
+    def reload_certificate(self) -> None:
+        """New connections are shown what the certificate's file says now."""
+        config, tls = self._server.config, self._tls
+        if tls is not None and config.loaded and config.ssl is not None:  # before that it reads the file by itself
+            config.ssl.load_cert_chain(tls.cert_file, tls.key_file)
+
     async def run(self) -> None:
         """Serves until cancelled, then lets open requests end."""
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
@@ -199,7 +205,7 @@ class ApiServer:
                 serving.cancel()
 
 
-def listen(config: ApiConfig) -> socket.socket:
+def listen(config: ApiConfig, key: str = "api.listen") -> socket.socket:
     """A listening socket. Raises OSError naming the address."""
     address = parse_address(config.listen)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -211,5 +217,5 @@ def listen(config: ApiConfig) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"api.listen = {config.listen!r}: {error.strerror}") from error
+        raise OSError(error.errno, f"{key} = {config.listen!r}: {error.strerror}") from error
     return listener
