@@ -73,7 +73,7 @@ async def _run(
     release = version("vitalwire")
     store = _KnownStore(spool)
     renewal = Renewal(identity, clock) if identity else None
-    commands = Commands(spool, outbox, clock, configuration)
+    commands = Commands(spool, outbox, clock, configuration, identity)
     ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
     uplink = Uplinks(
         config.gateway,
