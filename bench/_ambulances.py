@@ -13,11 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import aiomqtt
 import numpy as np
 
 from bench._box import Box
-from cloud.bus.broker_config import password_path
+from bench._enrolled import HOST, client
 from cloud.config import CloudConfig
 from vitalwire.stage import free_port, write_toml
 from wire import topics, waveform
@@ -38,8 +37,9 @@ def gateway_id(number: int) -> str:
     return f"bench-{number:04d}"
 
 
-def write_cloud(folder: Path, ambulances: int, *, api_port: int) -> Path:
-    """A cloud's configuration with that many gateways."""
+def write_cloud(folder: Path, ambulances: int, *, api_port: int, is_tls: bool = False) -> Path:
+    """A cloud's configuration with that many gateways, which have to enrol where TLS is on."""
+    enrolment = ("enrolment", {"names": [HOST], "listen": f"127.0.0.1:{free_port()}"})
     folder.mkdir(parents=True)
     return write_toml(
         folder / "cloud.toml",
@@ -51,6 +51,7 @@ def write_cloud(folder: Path, ambulances: int, *, api_port: int) -> Path:
                 {"mqtt_listen": f"127.0.0.1:{free_port()}", "client_listen": f"127.0.0.1:{free_port()}"},
             ),
             ("api", {"listen": f"127.0.0.1:{api_port}"}),
+            *([enrolment] if is_tls else []),
             *(("[gateways]", {"id": gateway_id(number)}) for number in range(ambulances)),
         ],
     )
@@ -117,16 +118,14 @@ async def feed(
 async def _bare_client(config: CloudConfig, number: int, clock: Clock, template: Template) -> None:
     """A plain MQTT client sending frames of the same size at the same rate."""
     gateway = gateway_id(number)
-    host, _, port = config.broker.mqtt_listen.rpartition(":")
-    password = password_path(config.state_path, gateway).read_text().strip()
     body = template.block(0, 0).data
     loop = asyncio.get_running_loop()
-    async with aiomqtt.Client(host, int(port), username=gateway, password=password, identifier=gateway) as client:
+    async with client(config, gateway) as connected:
         due_s = loop.time() + number % 50 * _PERIOD_S / 50
         while True:
             due_s += _PERIOD_S
             await asyncio.sleep(due_s - loop.time())
-            await client.publish(topics.up(gateway, Lane.BULK), STAMP.pack(clock.now_us()) + body, qos=1)
+            await connected.publish(topics.up(gateway, Lane.BULK), STAMP.pack(clock.now_us()) + body, qos=1)
 
 
 async def _main(mode: str, config_path: str, first: int, end: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bench._enrolled import endpoint_of, identity_of
 from cloud.bus.broker_config import password_path
 from cloud.config import CloudConfig
 from edge.ledger import Ledger
@@ -39,9 +40,10 @@ class Box:
         ledger: Ledger | None = None,
         may_backfill: Callable[[], bool] = lambda: True,
     ) -> None:
+        is_enrolled = config.enrolment is not None
         uplink_config = UplinkConfig(
-            endpoints=(endpoint or f"mqtt://{config.broker.mqtt_listen}",),
-            password_file=str(password_path(config.state_path, gateway)),
+            endpoints=(endpoint or endpoint_of(config),),
+            password_file=None if is_enrolled else str(password_path(config.state_path, gateway)),
             backoff_cap_s=backoff_cap_s,
         )
         self.clock = SystemClock()
@@ -55,6 +57,7 @@ class Box:
             version="bench",
             store_changed=lambda _store: False,
             may_backfill=may_backfill,
+            identity=identity_of(config, gateway) if is_enrolled else None,
         )
         self.outbox = Outbox(self.spool, self.clock, self._committed)
         self._gateway = gateway

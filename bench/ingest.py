@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import nats
 from nats.js import JetStreamContext
 
-from bench._ambulances import Template, gateway_id, write_cloud
+from bench._ambulances import write_cloud
+from bench._batches import batches
+from bench._enrolled import enrol_all
+from bench._ingest_boxes import FILLED
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.bus.jetstream import STREAM, UP_SUBJECTS, JetStreamBus
@@ -28,13 +31,10 @@ from cloud.ingest import Ingest
 from cloud.store.append import Appender
 from cloud.store.database import Database
 from cloud.store.reader import StoreReader
-from vitalwire.stage import free_port
+from vitalwire.stage import Part, free_port
 from wire import topics
-from wire.clock import SystemClock, anchor
+from wire.clock import SystemClock
 from wire.configuration import load
-from wire.messages import EPOCH_BYTES, Batch, Lane, encode_frame, encode_record
-from wire.readings import Numeric, Origin
-from wire.vocabulary import Metric
 
 _GATEWAYS = 20
 _FETCH = 256
@@ -42,31 +42,40 @@ _POLL_S = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How many batches."""
+    """How many batches, and whether boxes are enrolled."""
     parser.add_argument("--batches", type=int, default=10_000)
+    parser.add_argument(
+        "--tls", action="store_true", help="enrolled boxes fill the buffer by TLS and hear their receipts meanwhile"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, object]:
     """The figures."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measure(Path(folder) / "bench", arguments.batches))
+        return asyncio.run(_measure(Path(folder) / "bench", arguments.batches, is_tls=arguments.tls))
 
 
-async def _measure(folder: Path, count: int) -> dict[str, object]:
-    config = load(write_cloud(folder, _GATEWAYS, api_port=free_port()), CloudConfig)
-    async with Broker(config):
+async def _measure(folder: Path, count: int, *, is_tls: bool) -> dict[str, object]:
+    config_path = write_cloud(folder, _GATEWAYS, api_port=free_port(), is_tls=is_tls)
+    config = load(config_path, CloudConfig)
+    certified = await enrol_all(config) if is_tls else []
+    async with Broker(config, certified), AsyncExitStack() as stack:
         password = password_path(config.state_path, INGEST_USER).read_text().strip()
         client = await nats.connect(f"nats://{config.broker.client_listen}", user=INGEST_USER, password=password)
         context = client.jetstream()
         await context.add_stream(name=STREAM, subjects=[UP_SUBJECTS])
         print(f"filling the buffer with {count} batches …", file=sys.stderr)
-        frame_bytes = await _fill(context, count)
+        if is_tls:
+            frame_bytes = await stack.enter_async_context(_filled_by_boxes(config, config_path, count))
+        else:
+            frame_bytes = await _fill(context, count)
         print("bare consumer …", file=sys.stderr)
         bare_per_s = await _bare(context, count)
         await client.close()
         print("ingest …", file=sys.stderr)
         per_s, stored = await _ours(config, password, count)
     return {
+        "tls": is_tls,
         "batches_per_s": round(per_s),
         "bare_per_s": round(bare_per_s),
         "ratio_to_bare": round(per_s / bare_per_s, 2),
@@ -77,36 +86,29 @@ async def _measure(folder: Path, count: int) -> dict[str, object]:
 
 
 async def _fill(context: JetStreamContext, count: int) -> int:
-    """Publishes the batches of every gateway in turn; returns the mean size of a frame."""
-    clock, template = SystemClock(), Template()
-    epochs = [secrets.token_bytes(EPOCH_BYTES) for _ in range(_GATEWAYS)]
-    next_seq = [dict.fromkeys(Lane, 0) for _ in range(_GATEWAYS)]
+    """Publishes the batches; returns the mean size of a frame."""
     size = 0
-    for number in range(count):
-        gateway = number % _GATEWAYS
-        lane = Lane.ROUTINE if number % 5 == 4 else Lane.BULK
-        seq = next_seq[gateway][lane]
-        records = []
-        for index in range(1 + number % 2):
-            body = (
-                Numeric(Metric.HEART_RATE, 80.0, clock.now_us())
-                if lane is Lane.ROUTINE
-                else template.block((seq + index) * template.sample_count, clock.now_us())
-            )
-            raw = encode_record(
-                body,
-                device_id="monitor",
-                session_id=f"{gateway:016x}",
-                origin=Origin.TEST,
-                boot_id=clock.boot_id(),
-                mono_us=clock.monotonic_us(),
-            )
-            records.append(msgspec.Raw(raw))
-        next_seq[gateway][lane] += len(records)
-        frame = encode_frame(Batch(epochs[gateway], lane, seq, (anchor(clock),), records))
+    for gateway, lane, frame in batches(_GATEWAYS, count):
         size += len(frame)
-        await context.publish(topics.subject(topics.up(gateway_id(gateway), lane)), frame)
+        await context.publish(topics.subject(topics.up(gateway, lane)), frame)
     return round(size / count)
+
+
+@asynccontextmanager
+async def _filled_by_boxes(config: CloudConfig, config_path: Path, count: int) -> AsyncIterator[int]:
+    """Enrolled boxes publish the batches under TLS and stay connected; the mean size of a frame."""
+    command = [sys.executable, "-m", "bench._ingest_boxes", str(config_path), str(count)]
+    boxes = Part("boxes", command, config_path.with_name("boxes.log"))
+    filled = config_path.with_name(FILLED)
+    await boxes.start()
+    try:
+        while not filled.exists():
+            if boxes.process is None or boxes.process.returncode is not None:
+                raise RuntimeError(f"the boxes ended: {boxes.last_words()}")
+            await asyncio.sleep(_POLL_S)
+        yield int(filled.read_text())
+    finally:
+        await boxes.stop()
 
 
 async def _bare(context: JetStreamContext, count: int) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from nats.aio.msg import Msg
 
 from bench._ambulances import STAMP, write_cloud
+from bench._enrolled import enrol_all
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
 from cloud.config import INGEST_USER, CloudConfig
@@ -35,21 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How many and how long."""
     parser.add_argument("--ambulances", type=int, default=50)
     parser.add_argument("--for", dest="for_s", type=float, default=20.0, help="seconds measured")
+    parser.add_argument("--tls", action="store_true", help="enrolled boxes under TLS, and so the bare clients")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, object]:
     """The figures."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measure(Path(folder), arguments.ambulances, arguments.for_s))
+        return asyncio.run(_measure(Path(folder), arguments.ambulances, arguments.for_s, is_tls=arguments.tls))
 
 
-async def _measure(folder: Path, ambulances: int, for_s: float) -> dict[str, object]:
+async def _measure(folder: Path, ambulances: int, for_s: float, *, is_tls: bool) -> dict[str, object]:
     print(f"bare broker, {ambulances} clients …", file=sys.stderr)
-    bare = await _bare(folder / "bare", ambulances, for_s)
+    bare = await _bare(folder / "bare", ambulances, for_s, is_tls=is_tls)
     print(f"whole way, {ambulances} boxes …", file=sys.stderr)
-    whole = await _whole(folder / "whole", ambulances, for_s)
+    whole = await _whole(folder / "whole", ambulances, for_s, is_tls=is_tls)
     return {
         "ambulances": ambulances,
+        "tls": is_tls,
         "p50_ms": _percentile(whole, 50),
         "p99_ms": _percentile(whole, 99),
         "bare_p50_ms": _percentile(bare, 50),
@@ -75,12 +78,13 @@ def _loaders(folder: Path, config: Path, ambulances: int, mode: str) -> list[Par
     return parts
 
 
-async def _bare(folder: Path, ambulances: int, for_s: float) -> list[float]:
-    config_path = write_cloud(folder, ambulances, api_port=free_port())
+async def _bare(folder: Path, ambulances: int, for_s: float, *, is_tls: bool) -> list[float]:
+    config_path = write_cloud(folder, ambulances, api_port=free_port(), is_tls=is_tls)
     config = load(config_path, CloudConfig)
+    certified = await enrol_all(config) if is_tls else []
     clock = SystemClock()
     delays_ms: list[float] = []
-    async with Broker(config):
+    async with Broker(config, certified):
         password = password_path(config.state_path, INGEST_USER).read_text().strip()
         client = await nats.connect(f"nats://{config.broker.client_listen}", user=INGEST_USER, password=password)
 
@@ -93,14 +97,16 @@ async def _bare(folder: Path, ambulances: int, for_s: float) -> list[float]:
     return delays_ms
 
 
-async def _whole(folder: Path, ambulances: int, for_s: float) -> list[float]:
+async def _whole(folder: Path, ambulances: int, for_s: float, *, is_tls: bool) -> list[float]:
     api_port = free_port()
-    config_path = write_cloud(folder, ambulances, api_port=api_port)
+    config_path = write_cloud(folder, ambulances, api_port=api_port, is_tls=is_tls)
     cloud = Part("cloud", [sys.executable, "-m", "vitalwire", "cloud", "-c", str(config_path)], folder / "cloud.log")
     await cloud.start()
     watching: asyncio.Task[None] | None = None
     try:
         await is_answering(f"http://127.0.0.1:{api_port}", cloud)
+        if is_tls:
+            await enrol_all(load(config_path, CloudConfig))
         watcher = Watcher(f"http://127.0.0.1:{api_port}")
         watching = asyncio.ensure_future(watcher.run())
         await _with_load(_loaders(folder, config_path, ambulances, "boxes"), watcher.delays_ms, for_s)

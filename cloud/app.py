@@ -1,7 +1,7 @@
 """The cloud process: builds the parts and starts them, nothing else.
 
 broker → bus → ingest → store → receipts; bus → feed, fleet → screens; store → consumers → feed, fleet; store → api;
-commands → bus, outcomes from the store.
+commands → bus, outcomes from the store; enrolment → broker's users.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from cloud.api.unseen import UnseenAlerts
 from cloud.audit_keeper import AuditKeeper
 from cloud.bus.broker import Broker
 from cloud.bus.broker_config import password_path
+from cloud.bus.broker_watch import BrokerWatch
 from cloud.bus.bus import Bus
 from cloud.bus.jetstream import JetStreamBus
 from cloud.bus.mqtt import MqttBus
-from cloud.commands import Commands
+from cloud.commands import Commands, unsigned
 from cloud.config import INGEST_USER, STORE_FILE, BrokerKind, CloudConfig
 from cloud.consumers import boards_consumer, fleet_consumer
 from cloud.counters import Counters
+from cloud.enrolment.service import Enrolment, open_authority
 from cloud.feed import Feed
 from cloud.feed_keeper import FeedKeeper
 from cloud.fleet import Fleet
@@ -84,6 +86,8 @@ async def run(
     tokens, location = read_tokens(config.access), store_location(config)
     oidc = config.access.oidc
     provider = None if oidc is None else open_provider(oidc, config.access.public_url, clock)
+    # Before the broker, which shows its certificate.
+    authority = await asyncio.to_thread(open_authority, config, clock) if config.enrolment else None
     listener = listen(config.api)
     is_embedded = config.broker.kind is BrokerKind.EMBEDDED
     try:
@@ -111,13 +115,15 @@ async def run(
                     fleet_keeper = FleetKeeper(fleet, fleet_reader, clock)
                     boards = boards_consumer(database, counters, keeper.changed)
                     fleet_boards = fleet_consumer(database, counters, fleet_keeper.changed)
-                    commands = Commands(database, clock, counters, bus.send_command, gateways)
+                    sign = authority.sign_command if authority else unsigned
+                    commands = Commands(database, clock, counters, bus.send_command, gateways, sign)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     sign_ins = SignIns(database, clock, counters, config.access)
                     passwords, reach = PasswordDesk(), Reach(database, clock, config.access, tokens.hospitals)
                     unseen, strangers = UnseenAlerts(feed, reach), Strangers(audit, clock, counters)
+                    access = Access(config.access, tokens, sign_ins)
                     app = build_app(
-                        access=Access(config.access, tokens, sign_ins),
+                        access=access,
                         desk=SignInDesk(
                             database,
                             clock,
@@ -151,7 +157,16 @@ async def run(
                     await keeper.fill()
                     await fleet_keeper.fill()
                     await bus.listen_presence(commands.heard)
+                    if authority is not None and broker is not None:
+                        enrolment = Enrolment(
+                            config, database, authority, clock, counters, access, audit, strangers, broker.certify
+                        )
+                        await enrolment.open()
+                        tasks.create_task(enrolment.run(), name="enrolment")
                     if broker is not None:
+                        watch = BrokerWatch(broker, audit.write, counters, clock)
+                        await asyncio.to_thread(watch.open)
+                        tasks.create_task(watch.run(), name="broker watch")
                         tasks.create_task(broker.run(), name="broker")
                     tasks.create_task(bus.run(), name="bus")
                     tasks.create_task(ingest.run(), name="ingest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -21,6 +22,8 @@ from wire.topics import check_gateway_id
 # Also a user of the broker, so no gateway may bear it.
 INGEST_USER = "ingest"
 STORE_FILE = "store.sqlite"
+_HOST_NAME = re.compile(r"[0-9a-z]([0-9a-z.-]*[0-9a-z])?|[0-9a-f:]*:[0-9a-f:]*")
+_MOST_CERTIFICATE_DAYS = 398  # what browsers still take of anybody; short-lived is the point
 
 
 class Address(NamedTuple):
@@ -121,7 +124,6 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self._check_embedded()
 
     def _check_embedded(self) -> None:
-        _require_tls("mqtt_listen", self.mqtt_listen, self.tls)
         if not parse_address(self.client_listen).is_loopback:
             raise ValueError(
                 f"client_listen = {self.client_listen!r} must be a loopback address, such as 127.0.0.1:4222"
@@ -166,6 +168,22 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"id {INGEST_USER!r} is the cloud's own; choose another")
 
 
+class EnrolmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An authority of our own: `names` are what boxes call this cloud, `listen` is where they enrol and renew."""
+
+    names: tuple[str, ...]
+    listen: str = "127.0.0.1:8443"
+    certificate_days: float = 30.0
+
+    def __post_init__(self) -> None:
+        parse_address(self.listen)
+        if not self.names or not all(_HOST_NAME.fullmatch(name) for name in self.names):
+            raise ValueError(f"names = {list(self.names)}: at least one host name or IP address, in lower case")
+        # A box renews at two thirds of it: less than an hour leaves no time to mend what keeps it from that.
+        if not 1 / 24 <= self.certificate_days <= _MOST_CERTIFICATE_DAYS:
+            raise ValueError(f"certificate_days = {self.certificate_days:g} is not 0.05 to {_MOST_CERTIFICATE_DAYS}")
+
+
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where screens connect, and how often they may ask: ten seconds' worth at once.
 
@@ -202,6 +220,7 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: RetentionConfig = RetentionConfig()
     broker: BrokerConfig = BrokerConfig()
     api: ApiConfig = ApiConfig()
+    enrolment: EnrolmentConfig | None = None
     gateways: tuple[GatewayConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -215,13 +234,37 @@ class CloudConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"audit_keep_days must be at least {MIN_KEEP_DAYS}: China's Cybersecurity Law (art. 21, since 2026 "
                 "art. 23) asks for six months, which are up to 184 days"
             )
+        self._check_trust()
         if self.access.mode is AccessMode.DEMO and not parse_address(self.api.listen).is_loopback:
             raise ValueError("access.mode = 'demo' needs a loopback api.listen; here use 'token'")
+
+    def _check_trust(self) -> None:
+        """Boxes and broker know each other by certificates wherever others can reach them."""
+        broker = self.broker
+        if self.enrolment is not None:
+            if broker.kind is not BrokerKind.EMBEDDED:
+                raise ValueError("enrolment: only with broker.kind = 'embedded', which a revocation reaches at once")
+            if self.access.mode is AccessMode.DEMO and not parse_address(self.enrolment.listen).is_loopback:
+                raise ValueError("access.mode = 'demo' needs a loopback enrolment.listen; here use 'accounts'")
+            if broker.tls is not None:
+                raise ValueError("broker.tls: leave it out, enrolment brings the broker's certificate")
+            return
+        is_outside = broker.kind is BrokerKind.EMBEDDED and not parse_address(broker.mqtt_listen).is_loopback
+        if is_outside and (broker.tls is None or not broker.tls.ca_file):
+            raise ValueError(
+                f"broker.mqtt_listen = {broker.mqtt_listen!r} is reachable from outside and needs [enrolment], "
+                "or broker.tls with cert_file, key_file and ca_file"
+            )
 
     @property
     def state_path(self) -> Path:
         """The directory that holds everything this process keeps."""
         return Path(self.state_dir)
+
+    @property
+    def authority_path(self) -> Path:
+        """The directory of the keys with which this cloud signs."""
+        return self.state_path / "authority"
 
 
 def read(path: Path) -> CloudConfig:

@@ -17,9 +17,11 @@ from edge.config import Resolved
 from edge.configuration import ConfigurationFile
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
+from edge.identity import Identity
 from edge.ledger import Ledger
 from edge.outbox import Outbox, Source
 from edge.pipeline import Pipeline
+from edge.renewal import Renewal
 from edge.spool import Chunk, Memo, Spool, spool_folder
 from edge.uplinks import Uplinks
 from wire.clock import Clock, SystemClock
@@ -71,6 +73,7 @@ async def _run(
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(spool_folder(config.state_dir), config.spool)
     ledger = Ledger(Path(config.ledger_file)) if config.ledger_file else None
+    identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
     await spool.open()
 
     def committed(chunk: Chunk) -> None:
@@ -81,7 +84,8 @@ async def _run(
     outbox = Outbox(spool, clock, committed, lambda chunk: uplink.offer(chunk))
     release = version("vitalwire")
     store = _KnownStore(spool)
-    commands = Commands(spool, outbox, clock, configuration)
+    renewal = Renewal(identity, clock) if identity else None
+    commands = Commands(spool, outbox, clock, configuration, identity)
     ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
     uplink = Uplinks(
         config.gateway,
@@ -92,6 +96,7 @@ async def _run(
         store_changed=store.changed,
         cloud_said=clock.cloud_said,
         on_command=commands.receive,
+        identity=identity,
     )
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
@@ -100,6 +105,8 @@ async def _run(
                 tasks.create_task(service.feed_watchdog(spool.answer), name="watchdog")
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
+            if renewal is not None:
+                tasks.create_task(renewal.run(), name="renewal")
             session = BoxSession(config, spool, outbox, clock)
             tasks.create_task(_upkeep(spool, outbox, clock, session), name="upkeep")  # opening may wait for its room
             await session.open(origin)
@@ -113,7 +120,9 @@ async def _run(
                 )
                 for device in resolved.devices
             ]
-            heartbeat = Heartbeat(clock, outbox, spool, uplink, commands, sessions, version=release, folder=folder)
+            heartbeat = Heartbeat(
+                clock, outbox, spool, uplink, commands, sessions, version=release, folder=folder, renewal=renewal
+            )
             tasks.create_task(heartbeat.run(session, config.heartbeat_s, store.memos), name="heartbeat")
             tasks.create_task(commands.run(session, uplink), name="commands")
             tasks.create_task(commands.watch_trial(session, uplink), name="trial")

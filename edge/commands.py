@@ -16,6 +16,7 @@ import msgspec
 
 from edge.box_session import BoxSession
 from edge.configuration import ConfigurationFile
+from edge.identity import Identity
 from edge.outbox import Outbox
 from edge.spool import Memo, Spool, SpoolUnavailable
 from edge.uplinks import Uplinks
@@ -35,6 +36,7 @@ _MEMO = "commands"
 _WAITING = 2 * 16
 # A cloud keeps at most 16 unanswered a box, so an id that is sent again is never older than these.
 _ANSWERED_REMEMBERED = 256
+_LONG_AGO_US = -(2**63)  # before anything that was ever issued
 _MOST_DETAIL_CHARACTERS = 1000
 
 
@@ -47,16 +49,41 @@ class _Answer(NamedTuple):
     detail: str = ""
 
 
+class _Answered(msgspec.Struct, frozen=True):
+    """The memo: ids with when they were issued, oldest first; until when those were issued that are forgotten."""
+
+    answered: list[tuple[bytes, int]]
+    forgotten_us: int
+
+
+def _read_memo(saved: bytes | None) -> _Answered:
+    if saved is None:
+        return _Answered([], _LONG_AGO_US)
+    try:
+        return msgspec.msgpack.decode(saved, type=_Answered)
+    except msgspec.ValidationError:  # of a release that kept the ids alone
+        return _Answered([(one, _LONG_AGO_US) for one in msgspec.msgpack.decode(saved, type=list[bytes])], _LONG_AGO_US)
+
+
 class Commands:
     """Takes frames from the uplink, obeys them one after the other, and sees a configuration's trial to its end."""
 
-    def __init__(self, spool: Spool, outbox: Outbox, clock: Clock, configuration: ConfigurationFile) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        outbox: Outbox,
+        clock: Clock,
+        configuration: ConfigurationFile,
+        identity: Identity | None = None,
+    ) -> None:
+        """With an identity only what its cloud signed for this box is a command."""
         self.counts: Counter[str] = Counter()
         self._outbox, self._clock, self._configuration = outbox, clock, configuration
+        self._identity = identity
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
-        saved = spool.memo(_MEMO)
-        answered = msgspec.msgpack.decode(saved, type=list[bytes]) if saved else []
-        self._answered = dict.fromkeys(answered)  # ordered: the oldest id is forgotten first
+        saved = _read_memo(spool.memo(_MEMO))
+        self._answered = dict(saved.answered)  # ordered: the oldest id is forgotten first
+        self._forgotten_us = saved.forgotten_us
 
     def receive(self, frame: bytes) -> None:
         """A frame came on the commands' topic."""
@@ -78,13 +105,23 @@ class Commands:
             self.counts["command_undecodable"] += 1
             _log.warning("command not understood: %s", error)
             return
+        if self._identity is not None and not self._identity.is_signed(command):
+            # No answer: it would be one to the cloud's own command of this id, which may still come.
+            self.counts["commands_forged"] += 1
+            if self.counts["commands_forged"] == 1:
+                _log.error("command %s is not signed by the cloud for this box", command.command_id.hex())
+            return
         trial = self._configuration.trial
         if command.command_id in self._answered or (trial and trial.command_id == command.command_id.hex()):
             self.counts["commands_repeated"] += 1
             return
+        if self._identity is not None and command.issued_us <= self._forgotten_us:
+            # It may have been done: what is that old and not answered yet, the cloud has given up.
+            self.counts["commands_replayed"] += 1
+            return
         answer = await self._obey(command, session, uplink)
         if answer is not None:
-            await self._answer(command.command_id, answer, session)
+            await self._answer(command.command_id, command.issued_us, answer, session)
 
     async def _obey(self, command: Command, session: BoxSession, uplink: Uplinks) -> _Answer | None:
         """Does it; None when it is answered already, or cannot be yet and is to be sent again."""
@@ -100,27 +137,29 @@ class Commands:
             case Replay(lane):
                 return await _replay(uplink, lane)
             case ApplyConfiguration():
-                return await self._apply(command.command_id, order)
+                return await self._apply(command, order)
             case NewSession(session_id):
-                return await self._renew(command.command_id, session_id, session)
+                return await self._renew(command, session_id, session)
 
-    async def _renew(self, command_id: bytes, session_id: str, session: BoxSession) -> _Answer | None:
+    async def _renew(self, command: Command, session_id: str, session: BoxSession) -> _Answer | None:
         if session_id != session.source.session_id:
             return _Answer(CommandResult.REFUSED, "the session that is open here is another one")
         try:
             async with session.held():
-                outcome, memo = self._note(command_id, _Answer(CommandResult.DONE))
+                outcome, memo = self._note(command.command_id, command.issued_us, _Answer(CommandResult.DONE))
                 await session.renew(outcome, [memo])
         except TimeoutError:
             return _Answer(CommandResult.FAILED, "the disk does not take what its devices sent: try again later")
         return None
 
-    async def _apply(self, command_id: bytes, order: ApplyConfiguration) -> _Answer | None:
+    async def _apply(self, command: Command, order: ApplyConfiguration) -> _Answer | None:
         if self._configuration.trial is not None:
             self.counts["commands_deferred"] += 1  # one trial at a time: the cloud sends this again after it
             return None
         try:
-            is_new = await asyncio.to_thread(self._configuration.try_out, command_id, order)
+            is_new = await asyncio.to_thread(
+                self._configuration.try_out, command, order, is_signed=self._identity is not None
+            )
         except ConfigError as error:
             return _Answer(CommandResult.REFUSED, str(error))
         except OSError as error:
@@ -145,23 +184,24 @@ class Commands:
         assert trial.result is not None
         command_id = bytes.fromhex(trial.command_id)
         if command_id not in self._answered:  # else the agent died between the answer and the next line
-            await self._answer(command_id, _Answer(trial.result, trial.detail), session)
+            await self._answer(command_id, trial.issued_us, _Answer(trial.result, trial.detail), session)
         await _insist(self._configuration.forget)
 
-    async def _answer(self, command_id: bytes, answer: _Answer, session: BoxSession) -> None:
-        outcome, memo = self._note(command_id, answer)
+    async def _answer(self, command_id: bytes, issued_us: int, answer: _Answer, session: BoxSession) -> None:
+        outcome, memo = self._note(command_id, issued_us, answer)
         await self._outbox.append(session.source, [outcome], memos=[memo])
 
-    def _note(self, command_id: bytes, answer: _Answer) -> tuple[CommandOutcome, Memo]:
+    def _note(self, command_id: bytes, issued_us: int, answer: _Answer) -> tuple[CommandOutcome, Memo]:
         """The record of an answer, and the memo that keeps the command from being done again."""
-        self._answered[command_id] = None
+        self._answered[command_id] = issued_us
         while len(self._answered) > _ANSWERED_REMEMBERED:
-            del self._answered[next(iter(self._answered))]
+            self._forgotten_us = max(self._forgotten_us, self._answered.pop(next(iter(self._answered))))
         self.counts[f"commands_{answer.result.value}"] += 1
         _log.info("command %s: %s %s", command_id.hex(), answer.result.value, answer.detail)
         detail = answer.detail[:_MOST_DETAIL_CHARACTERS]
         outcome = CommandOutcome(command_id, answer.result, detail, self._clock.now_us())
-        return outcome, Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(list(self._answered)))
+        saved = _Answered(list(self._answered.items()), self._forgotten_us)
+        return outcome, Memo(Lane.URGENT, _MEMO, msgspec.msgpack.encode(saved))
 
 
 async def _replay(uplink: Uplinks, lane: Lane | None) -> _Answer:

@@ -14,6 +14,7 @@ from clinical.alarm_limits import AlarmLimits
 from drivers import catalog
 from drivers.driver import Driver, DriverOptions, LinkKind
 from drivers.links.peers import parse_peers
+from edge.identity import Identity
 from edge.spool import SpoolConfig
 from edge.uplink import UplinkConfig
 from wire.configuration import ConfigError, convert, load, parse, read_text
@@ -53,6 +54,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     gateway: str
     state_dir: str = "edge-state"
+    # Written by `vitalwire enrol`. Without it a box speaks to a cloud on its own machine, or by a site's certificate.
+    identity_dir: str | None = None
     session: SessionConfig = SessionConfig()
     uplink: UplinkConfig = UplinkConfig()
     second_uplink: UplinkConfig | None = None
@@ -68,6 +71,15 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ids = [device.id for device in self.device]
         if len(set(ids)) != len(ids):
             raise ValueError("device: every id may be there only once")
+        for name in ("uplink", "second_uplink"):
+            uplink: UplinkConfig | None = getattr(self, name)
+            if uplink is None or self.identity_dir is not None or uplink.cert_file is not None:
+                continue
+            if any(endpoint.startswith("mqtts:") for endpoint in uplink.endpoints):
+                raise ValueError(
+                    f"{name}.endpoints: mqtts needs identity_dir (see vitalwire enrol), or {name}.cert_file and "
+                    "ca_file of a site's own authority"
+                )
 
 
 class MllpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +140,15 @@ def read_as(text: str, *, where: str) -> Resolved:
     devices = tuple(_resolve(device, f"{where}: device[{index}]") for index, device in enumerate(config.device))
     if (password := config.uplink.password_file) and not Path(password).is_file():
         raise ConfigError(f"{where}: uplink.password_file: {password}: no such file")
+    if config.identity_dir is not None:
+        try:
+            Identity(Path(config.identity_dir), config.gateway)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    for name in ("uplink", "second_uplink"):
+        certificate = getattr(getattr(config, name), "cert_file", None)
+        if certificate and not Path(certificate).is_file():
+            raise ConfigError(f"{where}: {name}.cert_file: {certificate}: no such file")
     return Resolved(config, devices, load(Path(config.alarm_limits_file), AlarmLimits))
 
 

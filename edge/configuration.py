@@ -18,16 +18,18 @@ from edge import config
 from edge.config import EdgeConfig, Resolved
 from edge.uplink import UplinkConfig
 from wire.clock import MICROSECONDS, Clock
-from wire.commands import ApplyConfiguration
+from wire.commands import ApplyConfiguration, Command
 from wire.configuration import ConfigError
 from wire.readings import CommandResult
 
 _log = logging.getLogger(__name__)
 
 # What no command may change: who the box is, and where and how long it keeps what it has not delivered.
-_KEPT = ("gateway", "state_dir", "spool")
-# Commands are not signed: whoever could send one would else read a secret by having the box show it to another server.
-_KEPT_OF_UPLINKS = ("password_file", "ca_file")
+_KEPT = ("gateway", "state_dir", "identity_dir", "spool")
+# Whoever could send a command would else read a secret by having the box show it to another server.
+_KEPT_OF_UPLINKS = ("password_file", "ca_file", "cert_file")
+# An unsigned command must not lead a box away from its cloud.
+_KEPT_UNSIGNED = ("endpoints",)
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +44,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     began_us: int
     result: CommandResult | None = None
     detail: str = ""
+    issued_us: int = 0
 
     def remaining_s(self, clock: Clock) -> float:
         """How long it has left, 0 when it is over or the machine was restarted."""
@@ -94,26 +97,28 @@ class ConfigurationFile:
             return "the machine was restarted before a receipt came"
         return f"no receipt within {trial.deadline_s:g} s"
 
-    def try_out(self, command_id: bytes, order: ApplyConfiguration) -> bool:
+    def try_out(self, command: Command, order: ApplyConfiguration, *, is_signed: bool = False) -> bool:
         """Checks a configuration and puts it in place on trial; False when it is the one in force.
 
+        Where the cloud is changes by a signed command alone.
         Raises ConfigError when it cannot be used, OSError when it cannot be written.
         """
         where = f"configuration {order.version}".rstrip()
         now = config.read(self._path).config
         new = config.read_as(order.toml, where=where).config
-        if changed := _changed(now, new):
+        if changed := _changed(now, new, is_signed=is_signed):
             raise ConfigError(f"{where}: {', '.join(changed)}: cannot be changed by command")
         text, text_now = order.toml.encode(), self._path.read_bytes()
         if text == text_now:
             return False
         trial = Trial(
-            command_id.hex(),
+            command.command_id.hex(),
             order.version,
             _digest(text),
             order.deadline_s,
             self._clock.boot_id().hex(),
             self._clock.monotonic_us(),
+            issued_us=command.issued_us,
         )
         self._replace(self._before, text_now)
         try:
@@ -198,10 +203,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _changed(now: EdgeConfig, new: EdgeConfig) -> list[str]:
+def _changed(now: EdgeConfig, new: EdgeConfig, *, is_signed: bool) -> list[str]:
     """What differs of that which no command may change; an uplink that is not there names no files."""
     changed = [key for key in _KEPT if getattr(new, key) != getattr(now, key)]
+    kept = _KEPT_OF_UPLINKS if is_signed else _KEPT_OF_UPLINKS + _KEPT_UNSIGNED
     for name in ("uplink", "second_uplink"):
         before, after = getattr(now, name) or UplinkConfig(), getattr(new, name) or UplinkConfig()
-        changed += [f"{name}.{key}" for key in _KEPT_OF_UPLINKS if getattr(after, key) != getattr(before, key)]
+        changed += [f"{name}.{key}" for key in kept if getattr(after, key) != getattr(before, key)]
     return changed

@@ -12,6 +12,7 @@ from edge.box_session import BoxSession
 from edge.commands import Commands
 from edge.device_session import DeviceSession
 from edge.outbox import Outbox
+from edge.renewal import Renewal
 from edge.spool import Holding, Memo, Spool
 from edge.uplinks import Uplinks
 from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS, Clock, ClockAnchor
@@ -39,6 +40,7 @@ class Heartbeat:
         *,
         version: str,
         folder: Path,
+        renewal: Renewal | None = None,
     ) -> None:
         self._clock = clock
         self._outbox = outbox
@@ -48,6 +50,7 @@ class Heartbeat:
         self._sessions = sessions
         self._version = version
         self._folder = folder
+        self._renewal = renewal
         self._started_mono_us = clock.monotonic_us()
 
     async def run(self, session: BoxSession, every_s: float, memos: Callable[[], list[Memo]]) -> None:
@@ -102,7 +105,8 @@ class Heartbeat:
 
     def _counters(self) -> Counter[str]:
         counters: Counter[str] = Counter({"accepted": self._outbox.accepted, "disk_errors": self._outbox.disk_errors})
-        for counts in (self._outbox.counts, self._uplink.counts, self._commands.counts):
+        renewed = self._renewal.counts if self._renewal else {}
+        for counts in (self._outbox.counts, self._uplink.counts, self._commands.counts, renewed):
             counters.update(counts)
         for session in self._sessions:
             for counts in (session.counts, session.context.counts, session.pipeline_counts):

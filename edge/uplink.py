@@ -18,6 +18,7 @@ import msgspec
 
 from edge.budget import Budget
 from edge.dispatch import Dispatch
+from edge.identity import Identity, IdentityError
 from edge.spool import Chunk, Spool, SpoolUnavailable
 from edge.window import Sent, way_us
 from wire import topics
@@ -41,14 +42,21 @@ _PUBACK_S = 600.0
 _IN_FLIGHT = 10_000  # above what the windows let out: they are the limit, not the client's own
 _KEEPALIVE_S = 15
 _LONGEST_BACKOFF_S = 600.0
+# A next certificate that is refused costs a reconnection each time, and the one before still works.
+_TRY_NEXT_AGAIN_US = 3600 * 1_000_000
 
 
 class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the cloud is: `mqtt://host:port` on loopback, `mqtts://host:port` anywhere else, tried in turn."""
+    """Where the cloud is: `mqtt://host:port` on loopback, `mqtts://host:port` anywhere else, tried in turn.
+
+    `cert_file` is a certificate with its key, for the broker of a site that is its own authority; an enrolled box has
+    its own.
+    """
 
     endpoints: tuple[str, ...] = ("mqtt://127.0.0.1:1883",)
     password_file: str | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
     window_kib: int = 512
     # A broker that restarts loses all its boxes at once: 2,000 of them come back as 500 a second.
     backoff_first_s: float = 4.0
@@ -107,6 +115,7 @@ class Uplink:
         cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
         receipted: Callable[[], None] = lambda: None,
         on_command: Callable[[bytes], None] = lambda _frame: None,
+        identity: Identity | None = None,
     ) -> None:
         self.is_connected = False
         self.receipted_mono_us: int | None = None  # when the cloud last said "stored"
@@ -120,6 +129,8 @@ class Uplink:
         self._look_everywhere = look_everywhere
         self._receipted = receipted
         self._on_command = on_command
+        self._identity = identity
+        self._next_tried_us: int | None = None  # when the next certificate was last put to the test
         self._store_changed = store_changed
         self._dispatch = Dispatch(
             spool,
@@ -158,7 +169,7 @@ class Uplink:
             attempt += 1
             try:
                 await self._attempt(endpoint, backoff)
-            except* (aiomqtt.MqttError, TimeoutError, OSError) as group:
+            except* (aiomqtt.MqttError, TimeoutError, OSError, IdentityError) as group:
                 self.counts["uplink_lost"] += 1
                 if self.is_connected or not is_failing:
                     _log.warning("uplink to %s lost: %s", endpoint, group.exceptions[0])
@@ -194,17 +205,23 @@ class Uplink:
         connected.result()
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
-        async with self._client(endpoint) as client:
+        is_tls = urlsplit(endpoint).scheme == "mqtts"
+        certificate = self._certificate() if is_tls else None
+        tls = self._tls(certificate) if is_tls else None
+        async with self._client(endpoint, tls, self._client_id(certificate)) as client:
             await client.subscribe([(topics.receipts(self._gateway), 0), (topics.commands(self._gateway), 0)])
             await self._announce(client)
             self.is_connected = self._was_connected = True
             self.counts["uplink_connected"] += 1
+            if self._identity is not None and certificate is not None:
+                self._identity.worked(certificate)
             _log.info("uplink to %s is up", endpoint)
             self._heard_us = self._clock.monotonic_us()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._receive(client, backoff), name="uplink receipts")
                 tasks.create_task(self._dispatch.remind(), name="uplink reminder")
                 tasks.create_task(self._notice_silence(), name="uplink silence")
+                tasks.create_task(self._notice_next_certificate(), name="uplink certificate")
                 for lane in Lane:
                     tasks.create_task(self._send(client, tasks, lane), name=f"uplink {lane.value}")
 
@@ -219,16 +236,53 @@ class Uplink:
             if self._clock.monotonic_us() - max(self._heard_us, since_us) > allowed_us:
                 raise TimeoutError(f"nothing came back for {allowed_us / 1e6:g} s")
 
-    def _client(self, endpoint: str) -> aiomqtt.Client:
+    async def _notice_next_certificate(self) -> None:
+        """Raises ConnectionAbortedError when there is one to try, while the one before would still do."""
+        while not self._is_next_to_try():
+            await asyncio.sleep(_LOOK_S)
+        raise ConnectionAbortedError("the next certificate is to be tried")
+
+    def _is_next_to_try(self) -> bool:
+        if self._identity is None or not self._identity.is_next_waiting:
+            return False
+        tried_us = self._next_tried_us
+        return tried_us is None or self._clock.monotonic_us() - tried_us > _TRY_NEXT_AGAIN_US
+
+    def _certificate(self) -> Path | None:
+        """What to come in with: the next certificate now and then until it has worked, else the one that does."""
+        if self._identity is None:
+            return Path(self._config.cert_file) if self._config.cert_file else None
+        if self._is_next_to_try():
+            self._next_tried_us = self._clock.monotonic_us()
+            return self._identity.next
+        return self._identity.current
+
+    def _tls(self, certificate: Path | None) -> ssl.SSLContext:
+        if self._identity is not None and certificate is not None:
+            return self._identity.context(certificate, self._clock.now_us())
+        context = ssl.create_default_context(cafile=self._config.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+        return context
+
+    def _client_id(self, certificate: Path | None) -> str:
+        """The same for every connection of an uplink: a new one ends the old one, and its last will with it."""
+        name = f"vw-{self._gateway}"
+        if self._identity is not None and certificate is not None:
+            # Or any other box that a broker lets in could end this one's connection by bearing its name.
+            name += f"-{self._identity.serial(certificate)}"
+        return f"{name}-{self._number}" if self._number else name
+
+    def _client(self, endpoint: str, tls: ssl.SSLContext | None, client_id: str) -> aiomqtt.Client:
         url = urlsplit(endpoint)
         password = Path(self._config.password_file).read_text().strip() if self._config.password_file else None
-        tls = ssl.create_default_context(cafile=self._config.ca_file) if url.scheme == "mqtts" else None
         client = aiomqtt.Client(
             url.hostname or "",
             _port(endpoint),
-            username=self._gateway,
+            username=None if self._identity is not None and tls is not None else self._gateway,
             password=password,
-            identifier=f"vw-{self._gateway}" if not self._number else f"vw-{self._gateway}-{self._number}",
+            identifier=client_id,
             logger=_mqtt_log,
             tls_context=tls,
             keepalive=_KEEPALIVE_S,

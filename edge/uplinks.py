@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from edge.identity import Identity
 from edge.spool import Chunk, Spool
 from edge.uplink import Uplink, UplinkConfig
 from wire.clock import Clock
@@ -30,6 +31,7 @@ class Uplinks:
         store_changed: Callable[[bytes], bool],
         cloud_said: Callable[[int, int, int], None] = lambda _cloud_us, _sent_us, _received_us: None,
         on_command: Callable[[bytes], None] = lambda _frame: None,
+        identity: Identity | None = None,
     ) -> None:
         self.is_receipted = asyncio.Event()  # set by the first receipt of this process: a way up and back works
         self._spool = spool
@@ -47,6 +49,7 @@ class Uplinks:
                 cloud_said=cloud_said,
                 receipted=self.is_receipted.set,
                 on_command=on_command,
+                identity=identity,
             )
             for number, config in enumerate(configs)
         ]

@@ -41,9 +41,10 @@ RIM: dict[str, tuple[str, ...]] = {
     "paho": ("cloud/bus/mqtt.py",),
     "nats": ("cloud/bus/", "bench/"),
     "sqlite3": ("edge/spool/", "edge/outbox.py", "cloud/store/"),
+    "cryptography": ("cloud/enrolment/", "edge/enrolment.py", "edge/identity.py", "edge/spool/cipher.py"),
     "argon2": ("cloud/passwords.py",),
     "psycopg": ("cloud/store/",),
-    "sqlalchemy": ("cloud/store/", "cloud/consumers.py"),
+    "sqlalchemy": ("cloud/store/", "cloud/consumers.py", "cloud/enrolment/register.py"),
     "httpx": ("vitalwire/stage.py", "vitalwire/commands/command.py", "cloud/oidc.py"),
     "joserfc": ("cloud/oidc.py", "cloud/oidc_claims.py"),
 }

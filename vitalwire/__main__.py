@@ -26,6 +26,8 @@ COMMANDS = (
     "command",
     "audit",
     "account",
+    "enrol",
+    "enrolment",
     "backup",
     "restore",
     "spool",

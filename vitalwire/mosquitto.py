@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import configs
-from cloud.bus.broker_config import ensure_passwords, write_private
+from cloud.bus.broker_config import ensure_passwords
+from cloud.private_files import write_private
 from vitalwire.command import UsageError
 
 _HASHING_S = 10.0

@@ -203,7 +203,7 @@ class ApiServer:
 
     def __init__(self, app: FastAPI, config: ApiConfig, listener: socket.socket, doorway: Doorway) -> None:
         tls = config.tls
-        self._listener = listener
+        self._listener, self._tls = listener, tls
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -228,6 +228,12 @@ class ApiServer:
             doorway.head_s,
         )
 
+    def reload_certificate(self) -> None:
+        """New connections are shown what the certificate's file says now."""
+        config, tls = self._server.config, self._tls
+        if tls is not None and config.loaded and config.ssl is not None:  # before that it reads the file by itself
+            config.ssl.load_cert_chain(tls.cert_file, tls.key_file)
+
     async def run(self) -> None:
         """Serves until cancelled, then lets open requests end."""
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
@@ -240,7 +246,7 @@ class ApiServer:
                 serving.cancel()
 
 
-def listen(config: ApiConfig) -> socket.socket:
+def listen(config: ApiConfig, key: str = "api.listen") -> socket.socket:
     """A listening socket. Raises OSError naming the address."""
     address = parse_address(config.listen)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -252,5 +258,5 @@ def listen(config: ApiConfig) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"api.listen = {config.listen!r}: {error.strerror}") from error
+        raise OSError(error.errno, f"{key} = {config.listen!r}: {error.strerror}") from error
     return listener

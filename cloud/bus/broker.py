@@ -11,11 +11,12 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cloud.bus.broker_config import broker_config, ensure_passwords, write_private
+from cloud.bus.broker_config import LOG_FILE, Certified, broker_config, ensure_passwords
 from cloud.config import Address, CloudConfig, parse_address
+from cloud.private_files import write_private
 from wire.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -53,13 +54,16 @@ def find_nats_server() -> Path:
 class Broker:
     """One nats-server. `async with` starts it and returns once its ports answer; `run` keeps it alive."""
 
-    def __init__(self, config: CloudConfig) -> None:
-        self._config = config
+    def __init__(self, config: CloudConfig, certified: Iterable[Certified] = ()) -> None:
+        """`certified` are let in from the start; `certify` says who is later on."""
+        self._config, self._certified = config, tuple(certified)
         self._client = parse_address(config.broker.client_listen)
         self._mqtt = parse_address(config.broker.mqtt_listen)
         self._config_path = config.state_path / "broker.conf"
+        self.log_path = config.state_path / LOG_FILE
         self._pid_path = config.state_path / "broker.pid"
         self._process: asyncio.subprocess.Process | None = None
+        self._passwords: dict[str, str] = {}
         self.restarts = 0
 
     async def __aenter__(self) -> Broker:
@@ -68,8 +72,9 @@ class Broker:
         await self._end_leftover()
         for key, address in (("client_listen", self._client), ("mqtt_listen", self._mqtt)):
             _require_free(f"broker.{key}", address)
-        passwords = ensure_passwords(self._config.state_path, (gateway.id for gateway in self._config.gateways))
-        write_private(self._config_path, broker_config(self._config, passwords))
+        gateways = () if self._config.enrolment else (gateway.id for gateway in self._config.gateways)
+        self._passwords = ensure_passwords(self._config.state_path, gateways)
+        write_private(self._config_path, broker_config(self._config, self._passwords, self._certified))
         await self._start(binary)
         try:
             await self._ready()
@@ -97,6 +102,21 @@ class Broker:
             self.restarts += 1
             await self._start(find_nats_server())
 
+    def certify(self, certified: Iterable[Certified]) -> None:
+        """Lets in these certificates and no other: connections of all others end now, the rest do not notice.
+
+        Also makes it read the cloud's own certificate again.
+        """
+        write_private(self._config_path, broker_config(self._config, self._passwords, certified))
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)  # a child that just died reads the file when it starts again
+
+    @property
+    def pid(self) -> int:
+        """Of the child, also of one that just ended."""
+        assert self._process is not None
+        return self._process.pid
+
     async def _start(self, binary: Path) -> None:
         # Its own session: Ctrl-C must reach us first, so that what it buffers is still acknowledged.
         self._process = await asyncio.create_subprocess_exec(
@@ -120,8 +140,7 @@ class Broker:
                     while not await _answers(address):
                         if self._process.returncode is not None:
                             raise BrokerUnavailable(
-                                f"nats-server ended with code {self._process.returncode}; "
-                                f"see {self._config.state_path / 'broker.log'}"
+                                f"nats-server ended with code {self._process.returncode}; see {self.log_path}"
                             )
                         await asyncio.sleep(_PROBE_S)
         except TimeoutError:

@@ -1,17 +1,25 @@
-"""The broker's configuration text and passwords: who may connect and what each may say."""
+"""The broker's configuration text and passwords: who may connect and what each may say.
+
+With enrolment a box is who its certificate says (`verify_and_map`), and only certificates named here count; on a
+loopback demo without it, a box is who knows the gateway's password.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from cloud.config import INGEST_USER, CloudConfig, parse_address
+from cloud.private_files import write_private
+from wire.enrolment import identity
 from wire.topics import VERSION, subject
 
 _PASSWORD_BYTES = 32
+LOG_FILE = "broker.log"
+CA_FILE, SERVER_FILE = "ca.crt", "server.pem"
 
 
 def password_path(state_path: Path, user: str) -> Path:
@@ -36,27 +44,42 @@ def _read_or_mint(path: Path) -> str:
     return password
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file by one that only its owner can read, never half written."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+class Certified(NamedTuple):
+    """A certificate that the broker lets in, and whose it is."""
+
+    gateway: str
+    serial: str
 
 
-def broker_config(config: CloudConfig, passwords: Mapping[str, str]) -> str:
+def broker_config(config: CloudConfig, passwords: Mapping[str, str], certified: Iterable[Certified] = ()) -> str:
     """nats-server's configuration; JSON strings are valid in its language, so every value is quoted by json."""
     state, broker = config.state_path.resolve(), config.broker
     users: list[dict[str, object]] = [
         {"user": INGEST_USER, "password": passwords[INGEST_USER], "allowed_connection_types": ["STANDARD"]}
     ]
-    users += [_gateway_user(gateway.id, passwords[gateway.id]) for gateway in config.gateways]
+    if config.enrolment is None:
+        users += [
+            {"user": gateway.id, "password": passwords[gateway.id]} | _rights(gateway.id) for gateway in config.gateways
+        ]
+    else:
+        configured = {gateway.id for gateway in config.gateways}
+        users += [{"user": identity(*one)} | _rights(one.gateway) for one in certified if one.gateway in configured]
     mqtt: dict[str, object] = {"listen": str(parse_address(broker.mqtt_listen)), "ack_wait": "5s"}
-    if broker.tls is not None:
-        tls: dict[str, object] = {"cert_file": broker.tls.cert_file, "key_file": broker.tls.key_file}
+    if config.enrolment is not None:
+        folder = config.authority_path.resolve()
+        mqtt["tls"] = {
+            "cert_file": str(folder / SERVER_FILE),
+            "key_file": str(folder / SERVER_FILE),
+            "ca_file": str(folder / CA_FILE),
+            "verify_and_map": True,
+            "min_version": "1.2",
+        }
+    elif broker.tls is not None:
+        tls: dict[str, object] = {
+            "cert_file": broker.tls.cert_file,
+            "key_file": broker.tls.key_file,
+            "min_version": "1.2",
+        }
         if broker.tls.ca_file:
             tls |= {"ca_file": broker.tls.ca_file, "verify": True}
         mqtt["tls"] = tls
@@ -64,7 +87,7 @@ def broker_config(config: CloudConfig, passwords: Mapping[str, str]) -> str:
         # JetStream and MQTT keep their state under this name: it must never change.
         "server_name": "vitalwire",
         "listen": str(parse_address(broker.client_listen)),
-        "log_file": str(state / "broker.log"),
+        "log_file": str(state / LOG_FILE),
         "logfile_size_limit": 10 << 20,
         "logfile_max_num": 3,
         # A batch stays under 256 KiB (wire.messages); the rest is room for headers.
@@ -81,11 +104,10 @@ def broker_config(config: CloudConfig, passwords: Mapping[str, str]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _gateway_user(gateway: str, password: str) -> dict[str, object]:
+def _rights(gateway: str) -> dict[str, object]:
+    """What a box may: write its own subjects, read its own commands and receipts, nothing else."""
     root = subject(f"{VERSION}/{gateway}")
     return {
-        "user": gateway,
-        "password": password,
         "allowed_connection_types": ["MQTT"],
         # Never "$MQTT.>": it lets one gateway forge another's messages.
         "permissions": {

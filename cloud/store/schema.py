@@ -301,6 +301,32 @@ command = Table(
     Index("command_by_state", "state", "issued_us"),
 )
 
+# One-time codes: the secret is kept as its hash alone. A code is open once, and then used or burnt for good.
+enrolment_code = Table(
+    "enrolment_code",
+    metadata,
+    Column("code_id", String, primary_key=True),
+    Column("gateway", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("minted_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("tries", SmallInteger, nullable=False),
+    Column("state", String, nullable=False),
+)
+
+# Every certificate a box was given; only the valid ones are users of the broker.
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("serial", String, primary_key=True),
+    Column("gateway", String, nullable=False),
+    Column("pem", String, nullable=False),
+    Column("issued_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Index("certificate_by_gateway", "gateway", "state"),
+)
+
 # A chain (store/audit/): `audit_id` counts without holes, `hash` covers the row and `previous`, the hash of the one
 # before. Triggers of migration 0005 refuse every change, and every removal but retention's.
 audit = Table(

@@ -59,3 +59,13 @@ def test_reconnect_brings_every_gateway_back(tmp_path: Path) -> None:
     assert found["all_back_s"] > 0
     assert 0 < found["peak_connects_per_s"] <= found["accepted"]
     assert found["accepted"] >= 12
+
+
+@pytest.mark.parametrize("tls", [(), ("--tls",)], ids=["passwords", "enrolled"])
+def test_live_and_ingest_measure_with_and_without_tls(tmp_path: Path, tls: tuple[str, ...]) -> None:
+    found = figures(tmp_path, "live", "--ambulances", "4", "--for", "3", *tls)
+    assert found.keys() >= {"ambulances", "p50_ms", "p99_ms", "bare_p50_ms", "bare_p99_ms"}
+    assert (found["tls"], found["blocks"] > 0, found["bare_blocks"] > 0) == (bool(tls), True, True)
+    found = figures(tmp_path, "ingest", "--batches", "1000", *tls)
+    assert found.keys() >= {"batches_per_s", "bare_per_s", "ratio_to_bare"}
+    assert (found["tls"], found["records_stored"]) == (bool(tls), 1500)

@@ -36,7 +36,7 @@ def test_the_example_is_valid_and_names_every_key() -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (DEMO | {"broker": {"mqtt_listen": "0.0.0.0:1883"}}, "needs tls.cert_file"),
+        (DEMO | {"broker": {"mqtt_listen": "0.0.0.0:1883"}}, "needs .enrolment."),
         (DEMO | {"broker": {"client_listen": "10.0.0.1:4222"}}, "must be a loopback"),
         (DEMO | {"broker": {"mqtt_listen": "localhost"}}, "not HOST:PORT"),
         (mqtt(), "needs endpoint"),
@@ -56,6 +56,21 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"gateways": [{"id": "A.b"}]}, "1 to 63 of a-z"),
         (DEMO | {"gateways": [{"id": "ingest"}]}, "choose another"),
         (DEMO | {"colour": "red"}, "colour"),
+        (
+            DEMO | {"broker": {"mqtt_listen": "0.0.0.0:8883", "tls": {"cert_file": "a", "key_file": "b"}}},
+            "needs .enrolment., or broker.tls with cert_file, key_file and ca_file",
+        ),
+        (DEMO | {"enrolment": {"names": []}}, "at least one host name"),
+        (DEMO | {"enrolment": {"names": ["a b"]}}, "at least one host name"),
+        (DEMO | {"enrolment": {"names": ["a"], "certificate_days": 0.01}}, "certificate_days"),
+        (
+            DEMO | {"enrolment": {"names": ["a"]}, "broker": {"tls": {"cert_file": "a", "key_file": "b"}}},
+            "broker.tls: leave it out",
+        ),
+        (
+            DEMO | {"enrolment": {"names": ["a"]}, "broker": {"kind": "mqtt", "endpoint": "mqtt://127.0.0.1"}},
+            "only with broker.kind = 'embedded'",
+        ),
         (DEMO | {"store_url": "postgresql://me@localhost/store"}, "is not sqlite:///FILE or postgresql"),
         (DEMO | {"store_url": "sqlite:///"}, "is not sqlite:///FILE"),
         (DEMO | {"store_url": "postgresql+psycopg://me:secret@localhost/store"}, "store_password_file"),
@@ -80,7 +95,7 @@ def test_what_cannot_work_is_refused_in_words(table: dict[str, Any], says: str) 
 
 
 def test_an_outside_listen_with_keys_is_allowed() -> None:
-    tls = {"cert_file": "a", "key_file": "b"}
+    tls = {"cert_file": "a", "key_file": "b", "ca_file": "c"}
     convert(DEMO | {"broker": {"mqtt_listen": "0.0.0.0:8883", "tls": tls}}, CloudConfig, where="cloud.toml")
 
 

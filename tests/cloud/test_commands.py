@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from cloud.commands import MOST_PENDING, Commands, TooManyCommands, UnknownCommand
@@ -75,6 +76,20 @@ async def test_a_command_is_sent_again_until_its_outcome_is_stored(
     assert len(sent) == 5
     found = await commands.find("gw-1", issued.command_id)
     assert (found.state, found.detail, found.answered_us) == ("done", "so it went", NOW_US)
+
+
+async def test_every_command_is_signed_for_its_own_box(database: Database, clock: FakeClock, sent: Sent) -> None:
+    async def send(gateway: str, command: Command) -> None:
+        sent.append((gateway, command))
+
+    def sign(gateway: str, command: Command) -> Command:
+        return msgspec.structs.replace(command, signature=gateway.encode())
+
+    commands = Commands(database, clock, Counters(), send, ["gw-1", "gw-2"], sign)
+    for gateway in ("gw-1", "gw-2"):
+        await issue(commands, gateway)
+    await commands.send_due()
+    assert [(gateway, command.signature.decode()) for gateway, command in sent] == [("gw-1", "gw-1"), ("gw-2", "gw-2")]
 
 
 async def test_a_command_is_not_sent_again_before_its_time(commands: Commands, sent: Sent) -> None:

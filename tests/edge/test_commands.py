@@ -10,17 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cloud.enrolment.authority import Authority
 from edge.box_session import BoxSession
 from edge.commands import Commands, RestartWanted
 from edge.config import EdgeConfig
 from edge.configuration import ConfigurationFile
+from edge.identity import Identity, new_key, write_identity
 from edge.outbox import Outbox
 from edge.spool import Chunk, Spool, SpoolConfig, SpoolUnavailable
 from edge.uplink import UplinkConfig
 from edge.uplinks import Uplinks
 from tests.conftest import START_US, FakeClock
 from wire.commands import ApplyConfiguration, Command, Replay, encode_order
-from wire.messages import Lane, decode_body, decode_record, encode_frame
+from wire.enrolment import Enrolled
+from wire.messages import Lane, decode_body, decode_frame, decode_record, encode_frame
 from wire.readings import CommandOutcome, CommandResult, Origin
 
 HOUR_US = 3_600_000_000
@@ -59,7 +62,7 @@ class Box:
 
 
 @asynccontextmanager
-async def box(folder: Path, clock: FakeClock) -> AsyncIterator[Box]:
+async def box(folder: Path, clock: FakeClock, identity: Identity | None = None) -> AsyncIterator[Box]:
     """One process of the box; a new one on the same folder is a restart."""
     folder.mkdir(exist_ok=True)
     path = folder / "edge.toml"
@@ -71,7 +74,9 @@ async def box(folder: Path, clock: FakeClock) -> AsyncIterator[Box]:
     await spool.open()
     outbox = Outbox(spool, clock, lambda chunk: running.committed.append(chunk))
     session = BoxSession(config, spool, outbox, clock)
-    running = Box(clock, Commands(spool, outbox, clock, configuration), CountingUplinks(spool, clock), session)
+    running = Box(
+        clock, Commands(spool, outbox, clock, configuration, identity), CountingUplinks(spool, clock), session
+    )
     task = asyncio.ensure_future(outbox.run())
     try:
         await session.open(Origin.DEMO)
@@ -230,3 +235,84 @@ async def test_a_configuration_that_changes_nothing_needs_no_restart(
         await running.take(command(order=apply(toml)))
         assert [one.result for one in running.outcomes()] == [result]
         assert (tmp_path / "edge.toml").read_text() == 'gateway = "gw-1"\n'
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: FakeClock) -> Authority:
+    return Authority(tmp_path / "authority", ["localhost"], clock)
+
+
+@pytest.fixture
+def identity(tmp_path: Path, authority: Authority) -> Identity:
+    """A box that enrolled as gw-1."""
+    key = new_key()
+    issued = authority.issue("gw-1", key.public_key(), days=30)
+    enrolled = Enrolled("gw-1", issued.pem, authority.ca_pem, authority.command_key_pem)
+    write_identity(tmp_path / "identity", "https://localhost", key, enrolled, "gw-1")
+    return Identity(tmp_path / "identity", "gw-1")
+
+
+def read(frame: bytes) -> Command:
+    return decode_frame(frame, Command)
+
+
+async def test_an_enrolled_box_obeys_what_its_cloud_signed_for_it_alone(
+    tmp_path: Path, clock: FakeClock, authority: Authority, identity: Identity
+) -> None:
+    plain = read(command())
+    signed = authority.sign_command("gw-1", plain)
+    stranger = Authority(tmp_path / "stranger", ["localhost"], clock)
+    changed: dict[str, object] = {
+        "command_id": b"x" * 16,
+        "issued_us": signed.issued_us + 1,
+        "expires_us": signed.expires_us + 1,
+        "order": msgspec.Raw(encode_order(Replay(Lane.BULK))),
+        "signature": signed.signature[:-1],
+    }
+    forged = [
+        plain,
+        stranger.sign_command("gw-1", plain),
+        authority.sign_command("gw-2", plain),
+        *(msgspec.structs.replace(signed, **{name: value}) for name, value in changed.items()),
+    ]
+    async with box(tmp_path / "box", clock, identity) as running:
+        await running.take(*(encode_frame(one) for one in forged))
+        assert (running.uplink.offered, running.outcomes()) == ([], [])
+        assert running.commands.counts["commands_forged"] == len(forged)
+        # None of them stands in the way of the true one of their id.
+        await running.take(encode_frame(signed), encode_frame(signed))
+        assert [one.result for one in running.outcomes()] == [CommandResult.DONE]
+        assert running.commands.counts["commands_repeated"] == 1
+        late = authority.sign_command("gw-1", read(command(b"l" * 16, expires_us=START_US)))
+        await running.take(encode_frame(late))
+        assert running.outcomes()[-1].result is CommandResult.EXPIRED
+
+
+async def test_an_enrolled_box_obeys_nothing_older_than_what_it_forgot(
+    tmp_path: Path, clock: FakeClock, authority: Authority, identity: Identity
+) -> None:
+    def signed(number: int) -> bytes:
+        plain = msgspec.structs.replace(read(command(number.to_bytes(16))), issued_us=START_US + number)
+        return encode_frame(authority.sign_command("gw-1", plain))
+
+    async with box(tmp_path / "box", clock, identity) as running:
+        await running.take(*(signed(number) for number in range(258)))
+        assert len(running.outcomes()) == 258
+    async with box(tmp_path / "box", clock, identity) as running:
+        await running.take(signed(0), signed(1), signed(2), signed(258))
+        assert [one.command_id for one in running.outcomes()] == [(258).to_bytes(16)]
+        assert running.commands.counts["commands_replayed"] == 2
+
+
+async def test_where_the_cloud_is_changes_by_a_signed_command_alone(
+    tmp_path: Path, clock: FakeClock, authority: Authority, identity: Identity
+) -> None:
+    frame = command(order=apply('gateway = "gw-1"\n[uplink]\nendpoints = ["mqtt://127.0.0.1:1"]\n'))
+    async with box(tmp_path / "unenrolled", clock) as running:
+        await running.take(frame)
+        (outcome,) = running.outcomes()
+        assert outcome.result is CommandResult.REFUSED
+        assert "uplink.endpoints: cannot be changed" in outcome.detail
+    async with box(tmp_path / "box", clock, identity) as running:
+        with pytest.raises(RestartWanted):
+            await running.take(encode_frame(authority.sign_command("gw-1", read(frame))))

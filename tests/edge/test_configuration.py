@@ -5,17 +5,19 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge.config import EdgeConfig
 from edge.configuration import ConfigurationFile
-from tests.conftest import FakeClock
-from wire.commands import ApplyConfiguration
+from tests.conftest import START_US, FakeClock
+from wire.commands import ApplyConfiguration, Command, encode_order
 from wire.configuration import ConfigError
 from wire.readings import CommandResult
 
 ID = bytes(range(16))
 OLD = 'gateway = "gw-1"\r\n# by hand\n'
+COMMAND = Command(ID, msgspec.Raw(encode_order(ApplyConfiguration("", "", 60))), START_US, START_US + 1)
 NEW = 'gateway = "gw-1"\nheartbeat_s = 1.0\n'
 
 
@@ -39,7 +41,7 @@ def started(path: Path, clock: FakeClock) -> tuple[ConfigurationFile, float]:
 
 def test_confirmed_configuration_stays_and_the_one_before_lies_beside(path: Path, clock: FakeClock) -> None:
     file, _ = started(path, clock)
-    assert file.try_out(ID, apply()) is True
+    assert file.try_out(COMMAND, apply()) is True
     file, heartbeat_s = started(path, clock)
     assert heartbeat_s == 1.0
     assert file.trial is not None
@@ -59,7 +61,7 @@ def test_confirmed_configuration_stays_and_the_one_before_lies_beside(path: Path
 
 def test_agent_killed_during_the_trial_goes_on_with_what_is_left_of_it(path: Path, clock: FakeClock) -> None:
     file, _ = started(path, clock)
-    file.try_out(ID, apply(deadline_s=60))
+    file.try_out(COMMAND, apply(deadline_s=60))
     clock.advance_s(59)
     file, heartbeat_s = started(path, clock)
     assert heartbeat_s == 1.0
@@ -75,7 +77,7 @@ def test_agent_killed_during_the_trial_goes_on_with_what_is_left_of_it(path: Pat
 
 def test_machine_restarted_during_the_trial_goes_back(path: Path, clock: FakeClock) -> None:
     file, _ = started(path, clock)
-    file.try_out(ID, apply())
+    file.try_out(COMMAND, apply())
     clock.boot = b"next" * 4
     clock.mono_us = 0
     file, heartbeat_s = started(path, clock)
@@ -88,7 +90,7 @@ def test_configuration_that_cannot_start_goes_back_at_once(path: Path, clock: Fa
     limits = path.with_name("limits.toml")
     limits.write_bytes(Path(EdgeConfig("gw-1").alarm_limits_file).read_bytes())
     file, _ = started(path, clock)
-    file.try_out(ID, apply(f'gateway = "gw-1"\nalarm_limits_file = "{limits}"\n'))
+    file.try_out(COMMAND, apply(f'gateway = "gw-1"\nalarm_limits_file = "{limits}"\n'))
     limits.unlink()
     file, _ = started(path, clock)
     assert path.read_bytes() == OLD.encode()
@@ -114,10 +116,10 @@ def test_agent_killed_while_it_writes_leaves_a_whole_configuration(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", fatal)
         with pytest.raises(Killed):
-            file.try_out(ID, apply())
+            file.try_out(COMMAND, apply())
     file, heartbeat_s = started(path, clock)
     assert (heartbeat_s, file.trial) == (5.0, None)  # as if it had never come: it is sent again
-    assert file.try_out(ID, apply()) is True
+    assert file.try_out(COMMAND, apply()) is True
     assert started(path, clock)[1] == 1.0
 
 
@@ -133,7 +135,7 @@ def test_agent_killed_while_it_rolls_back_finishes_that(
         return replace(self, target)
 
     file, _ = started(path, clock)
-    file.try_out(ID, apply())
+    file.try_out(COMMAND, apply())
     clock.advance_s(60)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", fatal)
@@ -156,6 +158,12 @@ def test_agent_killed_while_it_rolls_back_finishes_that(
         ('gateway = "gw-1"\nstate_dir = "elsewhere"', "state_dir: cannot be changed"),
         ('gateway = "gw-1"\n[spool]\nbulk_mib = 1', "spool: cannot be changed"),
         ('gateway = "gw-1"\n[uplink]\npassword_file = "/dev/null"', "uplink.password_file"),
+        ('gateway = "gw-1"\n[uplink]\nendpoints = ["mqtt://127.0.0.1:1"]', "uplink.endpoints: cannot be changed"),
+        (
+            'gateway = "gw-1"\n[second_uplink]\nendpoints = ["mqtt://127.0.0.1:1"]',
+            "second_uplink.endpoints: cannot be changed",
+        ),
+        ('gateway = "gw-1"\nidentity_dir = "."', "identity_dir"),
         ('gateway = "gw-1"\n[uplink]\nca_file = "other.pem"', "uplink.ca_file: cannot be changed"),
         (
             'gateway = "gw-1"\n[second_uplink]\npassword_file = "/etc/shadow"\nca_file = "other.pem"',
@@ -168,15 +176,20 @@ def test_wrong_configuration_is_refused_by_name_and_changes_nothing(
 ) -> None:
     file, _ = started(path, clock)
     with pytest.raises(ConfigError) as refused:
-        file.try_out(ID, apply(toml))
+        file.try_out(COMMAND, apply(toml))
     assert str(refused.value).startswith("configuration 7: ")
     assert said in str(refused.value)
     assert [one.name for one in path.parent.iterdir()] == ["edge.toml"]
 
 
+def test_a_signed_command_may_say_where_the_cloud_is(path: Path, clock: FakeClock) -> None:
+    file, _ = started(path, clock)
+    assert file.try_out(COMMAND, apply(f'{OLD}[uplink]\nendpoints = ["mqtt://127.0.0.1:1"]\n'), is_signed=True)
+
+
 def test_configuration_in_force_needs_no_trial(path: Path, clock: FakeClock) -> None:
     file, _ = started(path, clock)
-    assert file.try_out(ID, apply(OLD)) is False
+    assert file.try_out(COMMAND, apply(OLD)) is False
     assert file.trial is None
 
 
@@ -187,7 +200,7 @@ def test_disk_that_refuses_leaves_everything_as_it_was(
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", _full)
         with pytest.raises(OSError, match="full"):
-            file.try_out(ID, apply())
+            file.try_out(COMMAND, apply())
     assert file.trial is None
     assert path.read_bytes() == OLD.encode()
     assert not list(path.parent.glob("*.new"))
@@ -199,7 +212,7 @@ def _full(_file: int) -> None:
 
 def test_file_mended_by_a_person_is_not_put_back(path: Path, clock: FakeClock) -> None:
     file, _ = started(path, clock)
-    file.try_out(ID, apply())
+    file.try_out(COMMAND, apply())
     mended = 'gateway = "gw-1"\nheartbeat_s = 2.0\n'
     path.write_text(mended)
     clock.advance_s(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tomllib
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from tests.system.kills import kill_edge, play
-from vitalwire.stage import Stage, free_port
+from vitalwire.stage import Stage
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 BOX = "amb-07"
+_SENT_S = 1.0  # a command leaves the cloud the moment it is stored
 COMMANDS = f"/api/v1/gateways/{BOX}/commands"
 
 
@@ -45,12 +46,22 @@ def test_good_configuration_stays_and_a_cut_off_box_goes_back_by_itself(tmp_path
             good = f"heartbeat_s = 1.0\n{began}"
             answers.append(await ended(client, await issue(client, good)))
             assert path.read_text() == good
-            endpoints = tomllib.loads(good)["uplink"]["endpoints"]
-            dead = good.replace(endpoints[0], f"mqtt://127.0.0.1:{free_port()}")
-            command_id = await issue(client, dead)
-            while path.read_text() != dead:
+            cut_off = f"# while the cloud stands still\n{good}"
+            edge, cloud = stage.parts[BOX].process, stage.parts["cloud"].process
+            assert edge is not None
+            assert cloud is not None
+            # The box gets the command from the broker when the cloud that is to answer it stands still already.
+            edge.send_signal(signal.SIGSTOP)
+            command_id = await issue(client, cut_off)
+            await asyncio.sleep(_SENT_S)
+            cloud.send_signal(signal.SIGSTOP)
+            edge.send_signal(signal.SIGCONT)
+            while path.read_text() != cut_off:
                 await asyncio.sleep(0.05)
             await kill_edge(stage)  # a kill -9 during the trial changes nothing
+            while path.read_text() != good:
+                await asyncio.sleep(0.05)
+            cloud.send_signal(signal.SIGCONT)
             answers.append(await ended(client, command_id))
             assert path.read_text() == good
 

@@ -78,6 +78,21 @@ WRONG = [
     (monitor('listen = "0.0.0.0:2575"'), ["device[0].link", "peers", "reachable from outside", "192.168.7.20"]),
     (monitor('listen = "127.0.0.1:2575", peers = ["amb-07"]'), ["device[0].link", "'amb-07' is not an address"]),
     ('gateway = "a"\n[uplink]\nendpoints = ["mqtt://example.org"]', ["mqtts"]),
+    (
+        'gateway = "a"\n[uplink]\nendpoints = ["mqtts://example.org"]',
+        ["uplink.endpoints: mqtts needs identity_dir (see vitalwire enrol)", "uplink.cert_file"],
+    ),
+    ('gateway = "a"\nidentity_dir = "nowhere"', ["identity_dir: nowhere", "no such file; run vitalwire enrol"]),
+    ('gateway = "a"\n[uplink]\ncert_file = "nowhere.pem"', ["uplink.cert_file: nowhere.pem: no such file"]),
+    ('[access]\nmode = "demo"\n[enrolment]\nnames = "a"', ["enrolment.names", "array"]),
+    (
+        '[access]\nmode = "demo"\n[enrolment]\nnames = ["a"]\ncertificate_days = 900.0',
+        ["enrolment: certificate_days = 900 is not 0.05 to 398"],
+    ),
+    (
+        '[access]\nmode = "demo"\n[broker]\nmqtt_listen = "0.0.0.0:8883"',
+        ["broker.mqtt_listen", "needs [enrolment]", "cert_file, key_file and ca_file"],
+    ),
     ('gateway = "a"\n[uplink]\npassword_file = "nowhere.password"', ["uplink.password_file", "no such file"]),
     ('gateway = "a"\nalarm_limits_file = "nowhere.toml"', ["nowhere.toml", "no such file"]),
     ('[access]\nmode = "token"', ["tokens_file"]),

@@ -7,11 +7,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.clock import ClockAnchor
-from wire.commands import ApplyConfiguration, Command, Order, Replay, decode_order, encode_order
+from wire.commands import ApplyConfiguration, Command, Order, Replay, decode_order, encode_order, signed_bytes
 from wire.messages import (
     MAX_FRAME_BYTES,
     MAX_UNFOLDED_BYTES,
@@ -102,6 +103,19 @@ def test_every_kind_of_order_has_a_vector_that_reads_and_writes() -> None:
         assert encode_order(order) == bytes(raw)
         known.append(type(order))
     assert set(known) == set(get_args(Order))
+
+
+def test_signed_command_is_signed_over_the_bytes_the_document_says() -> None:
+    (vector,) = (vector for vector in VECTORS if vector["name"] == "command, signed")
+    command = decode_frame(bytes.fromhex(vector["hex"]), Command)
+    signed = bytes.fromhex(vector["signed"])
+    assert signed_bytes(vector["gateway"], command) == signed
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(vector["public_key"])).verify(command.signature, signed)
+
+
+def test_command_of_a_release_that_did_not_sign_is_one_without_a_signature() -> None:
+    raw = msgspec.msgpack.encode(["command", bytes(16), ["replay", None], 1, 2])
+    assert decode_frame(b"\x01\x00" + raw, Command).signature == b""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Say what is wrong with this box: software, adapters, permissions, ports, clock, disk, broker.
+"""Say what is wrong with this box: software, adapters, permissions, ports, clock, disk, certificates, broker.
 
 `vitalwire doctor [-c FILE]`
 """

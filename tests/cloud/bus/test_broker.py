@@ -17,10 +17,11 @@ import msgspec
 import pytest
 
 from cloud.bus.broker import Broker, BrokerUnavailable
-from cloud.bus.broker_config import broker_config, password_path
+from cloud.bus.broker_config import Certified, broker_config, password_path
 from cloud.bus.jetstream import connect_bare
 from cloud.config import CloudConfig, TlsConfig
 from tests.cloud.cloud_frames import gateway_client
+from tests.cloud.enrolment_site import with_enrolment
 from wire import topics
 from wire.messages import Lane
 
@@ -135,6 +136,13 @@ def wait_for_end(pid: int) -> None:
         return
     assert select.select([descriptor], [], [], 5)[0], "the broker outlived its parent"
     os.close(descriptor)
+
+
+def test_a_box_that_is_configured_no_more_is_no_user_whatever_certificate_it_has(config: CloudConfig) -> None:
+    certified = [Certified("gw-1", "ab"), Certified("gw-9", "cd")]
+    text = broker_config(with_enrolment(config), {"ingest": "a"}, certified)
+    assert "urn:vitalwire:gateway:gw-1:ab" in text
+    assert "gw-9" not in text
 
 
 def test_tls_keys_reach_the_mqtt_listener(config: CloudConfig) -> None:
