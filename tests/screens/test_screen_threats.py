@@ -6,8 +6,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.screens.conftest import Room
-from tests.screens.conftest import browser as browser
-from tests.screens.conftest import room as room
 
 pytestmark = pytest.mark.timeout(60)
 
