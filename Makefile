@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 
 test: setup
 	$(BIN)/pytest tests -m "not system and not soak" --numprocesses auto
-	$(BIN)/pytest tests -m system --durations 12
+	$(BIN)/pytest tests -m system --numprocesses 2 --dist loadfile --durations 12
 
 soak: setup
 	VITALWIRE_SOAK_ROUNDS=20 $(BIN)/pytest tests/system -k kill
