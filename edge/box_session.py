@@ -9,14 +9,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from edge.config import EdgeConfig
 from edge.outbox import Outbox, Source
 from edge.spool import Memo, Spool
-from wire.clock import Clock
+from wire.clock import MICROSECONDS, Clock
 from wire.messages import Lane
 from wire.readings import Body, CommandOutcome, Origin, SessionEvent, SessionPhase
 
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 _MEMO = "session"
 # A device keeps its turn while the disk is full; whoever waits at the desk is told instead.
 _TURNS_S = 10.0
+_CERTAIN_US = 600 * MICROSECONDS
+_STEP_US = MICROSECONDS
+
+
+class Before(NamedTuple):
+    """The session of the patient before and when it ended.
+
+    `is_certain`: a device whose clock we follow says reliably what it measured earlier. Long after, or once a clock was
+    set, the other explanation is likelier: that the device's clock was.
+    """
+
+    session_id: str
+    ended_us: int
+    is_certain: bool
 
 
 class _Known(msgspec.Struct, frozen=True, array_like=True):
@@ -33,6 +47,11 @@ class _Known(msgspec.Struct, frozen=True, array_like=True):
 
     session_id: str
     origin: Origin
+    previous_id: str = ""
+    # When the one before ended, on both clocks: the monotonic one holds within its boot however the other is set.
+    began_us: int = 0
+    boot_id: bytes = b""
+    began_mono_us: int = 0
 
 
 class BoxSession:
@@ -52,6 +71,19 @@ class BoxSession:
         """The box itself as a source of records."""
         return Source("", self._known.session_id, self._known.origin)
 
+    @property
+    def before(self) -> Before | None:
+        """The session before, by the clock as it is set now; None without one, or if nobody can say when it ended."""
+        known, now_us = self._known, self._clock.now_us()
+        if not known.previous_id:
+            return None
+        if known.boot_id != self._clock.boot_id():
+            # A clock that lies would place what is measured now before the hand-over.
+            return None if now_us < known.began_us else Before(known.previous_id, known.began_us, is_certain=False)
+        passed_us = self._clock.monotonic_us() - known.began_mono_us
+        was_set = abs(now_us - known.began_us - passed_us) > _STEP_US
+        return Before(known.previous_id, now_us - passed_us, is_certain=not was_set and passed_us < _CERTAIN_US)
+
     async def open(self, origin: Origin) -> None:
         """Begins or continues with readings of this origin."""
         if self._is_new:
@@ -66,7 +98,7 @@ class BoxSession:
             await self._announce(origin)
 
     async def _announce(self, origin: Origin) -> None:
-        self._known = _Known(self._known.session_id, origin)
+        self._known = msgspec.structs.replace(self._known, origin=origin)
         await self._outbox.append(self.source, [self._step(SessionPhase.OPENED)], memos=[self._memo()])
 
     @asynccontextmanager
@@ -88,7 +120,8 @@ class BoxSession:
         parts.append((closing, [self._step(SessionPhase.CLOSED)]))
         # A device that once said it is simulated is never a patient's again.
         origin = max((device.origin for device in self.devices), default=closing.origin)
-        self._known = _Known(secrets.token_hex(8), origin)
+        began_mono_us, boot_id = self._clock.monotonic_us(), self._clock.boot_id()
+        self._known = _Known(secrets.token_hex(8), origin, closing.session_id, now_us, boot_id, began_mono_us)
         parts.append((self.source, [self._step(SessionPhase.OPENED), outcome]))
         for device, each in over:
             parts.append((Source(device.device.id, self._known.session_id, device.origin), each.begun))

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 from drivers.driver import DriverContext, LinkKind, LinkLost, Transfer
-from edge.box_session import BoxSession
+from edge.box_session import Before, BoxSession
 from edge.config import Device, MllpOptions
 from edge.outbox import Outbox, Source
 from edge.pipeline import HandOver, Output, Pipeline
@@ -129,8 +129,9 @@ class DeviceSession:
                 heard.bodies.insert(0, DeviceEvent(EventKind.CONNECTED, arrival_us))
             await self._store(heard)
             # Encoding twelve leads takes longer than the event loop may wait.
-            output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us)
-            await self._store(output, transfer.key)
+            before = self._session.before
+            output = await asyncio.to_thread(self._pipeline.process, transfer.readings, arrival_us, before)
+            await self._store(output, transfer.key, before)
 
     def _notice_step(self, wall_ahead_us: int) -> None:
         """Tells the pipeline when the wall clock was set, which the monotonic one shows."""
@@ -139,10 +140,14 @@ class DeviceSession:
             _log.info("device %s: the box's clock was set by %.1f s", self.device.id, (wall_ahead_us - before_us) / 1e6)
             self._pipeline.clock_stepped(wall_ahead_us - before_us)
 
-    async def _store(self, output: Output, key: str | None = None) -> None:
-        if output.bodies:
-            source = Source(self.device.id, self._session.source.session_id, self.origin)
-            await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos)
+    async def _store(self, output: Output, key: str | None = None, before: Before | None = None) -> None:
+        if not output.bodies and not output.of_before:
+            return
+        source = Source(self.device.id, self._session.source.session_id, self.origin)
+        others = None
+        if before is not None and output.of_before:
+            others = (Source(self.device.id, before.session_id, self.origin), output.of_before)
+        await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos, others=others)
 
     async def _said_goodbye(self) -> None:
         if self.is_connected:

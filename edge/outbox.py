@@ -96,15 +96,18 @@ class Outbox:
         transfer: str | None = None,
         memos: Sequence[Memo] = (),
         queued: asyncio.Event | None = None,
+        others: tuple[Source, Sequence[Body]] | None = None,
     ) -> None:
         """Returns when every body is on disk, each memo in the same commit as the bodies of its lane.
 
-        `queued` is set once all of it waits for its commit, which then follows even if this is cancelled.
+        `others` are bodies of the same transfer that belong to another session. `queued` is set once all of it waits
+        for its commit, which then follows even if this is cancelled.
         A `transfer` that a lane already holds is not stored there again.
         Raises ValueError for a body larger than a chunk, or a memo of a lane that gets no body.
         """
         key = transfer_key(source.device_id, transfer) if transfer is not None else None
-        await self._append([(source, bodies)], key, memos, queued)
+        parts = [(source, bodies)] if others is None else [others, (source, bodies)]
+        await self._append(parts, key, memos, queued)
 
     async def append_together(
         self, parts: Iterable[tuple[Source, Iterable[Body]]], *, memos: Sequence[Memo] = ()

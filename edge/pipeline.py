@@ -14,12 +14,23 @@ import msgspec
 
 from clinical.alarm_limits import AlarmLimits
 from edge.alerts import DeviceAlarms
+from edge.box_session import Before
 from edge.spool import MAX_CHUNK_BYTES, Memo
 from edge.timebase import DeviceOffset, observe, stepped
 from wire import waveform
 from wire.clock import MICROSECONDS
 from wire.messages import Lane, lane_of
-from wire.readings import Alert, Body, DeviceEvent, Numeric, Position, Reading, SampleBlock, WaveformBlock
+from wire.readings import (
+    Alert,
+    Body,
+    DeviceEvent,
+    Numeric,
+    Position,
+    Quality,
+    Reading,
+    SampleBlock,
+    WaveformBlock,
+)
 from wire.vocabulary import METRICS, Metric
 
 _OFFSET_MEMO = "offset/"
@@ -30,14 +41,17 @@ _LATE_US = 30 * MICROSECONDS
 # A block must fit a chunk with its envelope; a longer one is cut, since its device would resend it for ever.
 _MOST_BLOCK_BYTES = MAX_CHUNK_BYTES - 4096
 
+OF_WHOM = "measured before this session began, by the device's own clock"
+
 _encode = msgspec.msgpack.encode
 
 
 @dataclass
 class Output:
-    """Bodies to append and the memos that become durable with them."""
+    """Bodies to append and the memos that become durable with them; `of_before` belongs to the session before."""
 
     bodies: list[Body] = field(default_factory=list)
+    of_before: list[Body] = field(default_factory=list)
     memos: list[Memo] = field(default_factory=list)
 
 
@@ -81,11 +95,21 @@ class Pipeline:
     def _repetition_memo(self, metric: Metric) -> str:
         return f"{_REPETITION_MEMO}{self._device_id}/{metric}"
 
-    def process(self, readings: tuple[Reading, ...], arrival_us: int) -> Output:
-        """The bodies of readings that arrived at `arrival_us`, in their order, alerts after what caused them."""
+    def process(self, readings: tuple[Reading, ...], arrival_us: int, before: Before | None = None) -> Output:
+        """The bodies of readings that arrived at `arrival_us`, in their order, alerts after what caused them.
+
+        What a device whose clock we follow measured in the session before is that patient's, and rings nothing; of any
+        other clock it is only doubtful whose it is.
+        """
         output = Output()
         shift_us = self._shift(readings, arrival_us)
         for reading in readings:
+            if before is not None and _start_us(reading) + shift_us < before.ended_us:
+                if self._has_clock and before.is_certain:
+                    output.of_before += self._moved(reading, shift_us, output)
+                    continue
+                if isinstance(reading, Numeric) and reading.quality is Quality.GOOD:
+                    reading = msgspec.structs.replace(reading, quality=Quality.QUESTIONABLE, quality_reason=OF_WHOM)
             match reading:
                 case Numeric():
                     placed = msgspec.structs.replace(reading, time_us=reading.time_us + shift_us)
@@ -101,6 +125,16 @@ class Pipeline:
                     output.bodies.append(msgspec.structs.replace(reading, time_us=reading.time_us + shift_us))
         self._save_offset(output)
         return output
+
+    def _moved(self, reading: Reading, shift_us: int, output: Output) -> list[Body]:
+        """Bodies of the patient before; a repetition is none of either patient's."""
+        if isinstance(reading, SampleBlock):
+            return list(_encoded(reading._replace(start_us=reading.start_us + shift_us)))
+        moved = msgspec.structs.replace(reading, time_us=reading.time_us + shift_us)
+        if isinstance(moved, Numeric) and not self._is_new(moved, output):
+            self.counts["repetition_dropped"] += 1
+            return []
+        return [moved]
 
     def hand_over(self, now_us: int) -> HandOver:
         """The device serves another patient from here on."""
@@ -133,7 +167,9 @@ class Pipeline:
 
     def _save_offset(self, output: Output) -> None:
         """A changed offset is saved with the next routine records."""
-        if self._is_offset_unsaved and any(lane_of(body) is Lane.ROUTINE for body in output.bodies):
+        if self._is_offset_unsaved and any(
+            lane_of(body) is Lane.ROUTINE for body in (*output.bodies, *output.of_before)
+        ):
             output.memos.append(Memo(Lane.ROUTINE, _OFFSET_MEMO + self._device_id, _encode(self._offset)))
             self._is_offset_unsaved = False
 
@@ -151,19 +187,29 @@ class Pipeline:
 
     def _numeric(self, numeric: Numeric, arrival_us: int, output: Output) -> None:
         is_late = arrival_us - numeric.time_us > _LATE_US
-        if METRICS[numeric.metric].episodic and numeric.reported_time is not None:
-            said = (numeric.reported_time, numeric.value)
-            if self._last_reported.get(numeric.metric) == said:
-                # Monitors repeat the last cuff reading until the next one: it is not a new measurement.
-                self.counts["repetition_dropped"] += 1
-                # Its alert may not have reached the disk with it; the alarm's own state knows whether it did.
-                if self._of_before.get(numeric.metric) != said:
-                    self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
-                return
-            self._last_reported[numeric.metric] = said
-            output.memos.append(Memo(Lane.ROUTINE, self._repetition_memo(numeric.metric), _encode(said)))
+        if not self._is_new(numeric, output):
+            self.counts["repetition_dropped"] += 1
+            # Its alert may not have reached the disk with it; the alarm's own state knows whether it did.
+            if self._of_before.get(numeric.metric) != (numeric.reported_time, numeric.value):
+                self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
+            return
         output.bodies.append(numeric)
         self._take(output, *self.alarms.numeric(numeric, is_late=is_late))
+
+    def _is_new(self, numeric: Numeric, output: Output) -> bool:
+        """Monitors repeat the last cuff reading until the next one: that is not a new measurement."""
+        if not METRICS[numeric.metric].episodic or numeric.reported_time is None:
+            return True
+        said = (numeric.reported_time, numeric.value)
+        if self._last_reported.get(numeric.metric) == said:
+            return False
+        self._last_reported[numeric.metric] = said
+        output.memos.append(Memo(Lane.ROUTINE, self._repetition_memo(numeric.metric), _encode(said)))
+        return True
+
+
+def _start_us(reading: Reading) -> int:
+    return reading.start_us if isinstance(reading, SampleBlock) else reading.time_us
 
 
 def _end_us(reading: Reading) -> int:

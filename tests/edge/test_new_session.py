@@ -37,6 +37,7 @@ from wire.readings import (
     EventKind,
     Numeric,
     Origin,
+    Quality,
     SessionEvent,
     SessionPhase,
 )
@@ -94,7 +95,7 @@ class Box(NamedTuple):
 
 
 @asynccontextmanager
-async def box(folder: Path, clock: FakeClock) -> AsyncIterator[Box]:
+async def box(folder: Path, clock: FakeClock, *, has_clock: bool = False) -> AsyncIterator[Box]:
     path = folder / "edge.toml"
     path.write_text('gateway = "gw-1"\n')
     configuration = ConfigurationFile(path, clock)
@@ -104,7 +105,7 @@ async def box(folder: Path, clock: FakeClock) -> AsyncIterator[Box]:
     committed: list[Chunk] = []
     outbox = Outbox(spool, clock, committed.append)
     session = BoxSession(EdgeConfig("gw-1"), spool, outbox, clock)
-    pipeline = Pipeline("m", has_clock=False, limits=LIMITS, saved=spool.memo)
+    pipeline = Pipeline("m", has_clock=has_clock, limits=LIMITS, saved=spool.memo)
     device = DeviceSession(DEVICE, pipeline, outbox, clock, session)
     commands = Commands(spool, outbox, clock, configuration)
     writing = asyncio.ensure_future(outbox.run())
@@ -197,6 +198,69 @@ async def test_a_cuff_reading_that_a_monitor_repeats_is_no_alarm_of_the_next_pat
         new = msgspec.structs.replace(cuff, time_us=clock.now_us(), reported_time="20261125091000")
         await running.say(new)
         assert running.told()[-1][1:3] == ("nibp_systolic_low", "raised")
+
+
+def spo2s(running: Box) -> list[tuple[str, float, Quality]]:
+    """Every saturation with its session."""
+    found = [(record.session_id, body) for record, body in running.records() if isinstance(body, Numeric)]
+    return [(session_id, body.value, body.quality) for session_id, body in found if body.metric is Metric.SPO2]
+
+
+async def test_what_a_monitor_hands_over_late_is_the_patients_it_was_measured_of(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """HL7 monitors send again what was not answered: also after the patient has changed, also after a restart."""
+    async with box(tmp_path, clock, has_clock=True) as running:
+        await running.say(Numeric(Metric.SPO2, 97, clock.now_us()))
+        first = running.session.source.session_id
+        clock.advance_s(300)
+        await running.renew(first)
+        second, ended_us = running.session.source.session_id, clock.now_us()
+        clock.advance_s(30)
+        late, now = Numeric(Metric.SPO2, 70, ended_us - 1), Numeric(Metric.SPO2, 96, ended_us)
+        await running.say(late, now)
+        assert spo2s(running) == [(first, 97, Quality.GOOD), (first, 70, Quality.GOOD), (second, 96, Quality.GOOD)]
+    async with box(tmp_path, clock, has_clock=True) as running:
+        for _ in range(4):  # long enough for an alarm, were it the patient's of now
+            clock.advance_s(10)
+            await running.say(msgspec.structs.replace(late, time_us=ended_us - 1))
+        assert {session_id for session_id, *_ in spo2s(running)} == {first}
+        assert running.told() == []
+
+
+@pytest.mark.parametrize("what", ["set back", "set forward", "long after", "restarted", "restarted in 1970"])
+async def test_where_a_clock_may_be_what_is_wrong_nobody_gets_somebody_elses_reading(
+    tmp_path: Path, clock: FakeClock, what: str
+) -> None:
+    async with box(tmp_path, clock, has_clock=True) as running:
+        await running.say(Numeric(Metric.SPO2, 97, clock.now_us()))
+        await running.renew(running.session.source.session_id)
+        second = running.session.source.session_id
+        match what:
+            case "set back":
+                clock.wall_us -= 3_600_000_000
+            case "set forward":
+                clock.wall_us += 3_600_000_000
+            case "long after":
+                clock.advance_s(601)
+            case _:
+                clock.boot = b"reboot12" * 2
+                clock.mono_us = 5_000_000
+                clock.wall_us = 5_000_000 if "1970" in what else clock.wall_us + 60_000_000
+        before = running.session.before
+        assert before is None or not before.is_certain
+        await running.say(Numeric(Metric.SPO2, 70, clock.now_us() - 7_300_000_000))
+        assert {session_id for session_id, value, _ in spo2s(running) if value == 70} == {second}
+
+
+async def test_of_a_clock_nobody_follows_it_is_doubtful_whose_an_old_reading_is(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with box(tmp_path, clock) as running:
+        await running.renew(running.session.source.session_id)
+        second = running.session.source.session_id
+        await running.say(Numeric(Metric.SPO2, 70, clock.now_us() - 300_000_000))
+        assert spo2s(running) == [(second, 70, Quality.QUESTIONABLE)]
 
 
 async def test_a_device_that_once_was_simulated_marks_the_next_session_too(tmp_path: Path, clock: FakeClock) -> None:
