@@ -12,11 +12,12 @@ from cloud.retention_config import RetentionConfig
 from cloud.store import retention
 from cloud.store.database import Database, StoreUnavailable
 from cloud.store.retention import Kept
-from wire.clock import Clock
+from wire.clock import MICROSECONDS, Clock
 
 _log = logging.getLogger(__name__)
 
 _BETWEEN_SWEEPS_S = 3600.0
+_SILENT_US = 2 * 86_400 * MICROSECONDS
 
 
 class RetentionKeeper:
@@ -38,8 +39,16 @@ class RetentionKeeper:
             await asyncio.sleep(_BETWEEN_SWEEPS_S)
 
     async def sweep(self) -> int:
-        """Removes all that is too old now; how many rows. Raises StoreUnavailable."""
-        return sum([await self._sweep(kept) for kept in self._config.classes(self._clock.now_us())])
+        """Removes all that is too old now; how many rows. Raises StoreUnavailable.
+
+        A store that has heard nothing for days, by a clock that may be wrong, is left as it is.
+        """
+        now_us, newest_us = self._clock.now_us(), await self._database.read(retention.newest_arrival_us)
+        if abs(now_us - newest_us) > _SILENT_US:
+            if newest_us:
+                _log.warning("retention: nothing was stored for more than 2 days by this clock: nothing is removed")
+            return 0
+        return sum([await self._sweep(kept) for kept in self._config.classes(now_us)])
 
     async def _sweep(self, kept: Kept) -> int:
         removed = 0

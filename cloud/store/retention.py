@@ -2,7 +2,8 @@
 
 What was received stays known by its number (`run`): a box that offers it again is told "stored", and nothing comes
 back. That there was a session, and when, stays as well, and so do a standing alert and its log, the newest log entry,
-whose number must not be given twice, and rows whose boot was never placed in time: they have no age.
+whose number must not be given twice, and rows whose boot was never placed in time: they have no age. A reading is as
+old as the later of its own time and the first that came of its epoch: a box's wrong clock makes nothing old at once.
 """
 
 from __future__ import annotations
@@ -64,13 +65,27 @@ def _of(connection: sa.Connection, number: sa.Column[int], origin: Origin) -> li
 
 def _waveforms(stream_id: int, before_us: int) -> Removal:
     row = schema.waveform.c
-    old = sa.select(row.block_id).where(row.stream_id == stream_id, row.start_us < before_us, row.placed != 0)
+    old = sa.select(row.block_id).where(
+        row.stream_id == stream_id, row.start_us < before_us, row.placed != 0, _came_before(row.epoch_id, before_us)
+    )
     return Removal(old, sa.delete(schema.waveform).where(row.block_id.in_(old.limit(_BLOCKS_AT_ONCE))))
+
+
+def _came_before(epoch_id: sa.Column[int], before_us: int) -> sa.ColumnElement[bool]:
+    return epoch_id.in_(sa.select(schema.epoch.c.epoch_id).where(schema.epoch.c.received_us < before_us))
+
+
+def newest_arrival_us(connection: sa.Connection) -> int:
+    """When the newest stored batch came, 0 when none did."""
+    position = schema.batch.c.position
+    return connection.scalar(sa.select(schema.batch.c.received_us).order_by(position.desc()).limit(1)) or 0
 
 
 def _numerics(series_id: int, before_us: int) -> Removal:
     row = schema.numeric.c
-    is_old = sa.and_(row.series_id == series_id, row.time_us < before_us, row.placed != 0)
+    is_old = sa.and_(
+        row.series_id == series_id, row.time_us < before_us, row.placed != 0, _came_before(row.epoch_id, before_us)
+    )
     old = sa.select(row.time_us).where(is_old)
     # The table has no row id: a piece ends with a time, and takes all that share it.
     piece = old.order_by(row.time_us).limit(_ROWS_AT_ONCE).subquery()
@@ -91,11 +106,15 @@ def _entries(session_id: str, origin: Origin, before_us: int) -> Removal:
 
 
 def _alerts(session_id: str, origin: Origin, before_us: int) -> Removal:
-    row = schema.alert.c
+    row, entry = schema.alert.c, schema.entry.c
+    has_come_lately = sa.exists().where(
+        entry.session_id == session_id, entry.kind == "alert", entry.received_us >= before_us
+    )
     is_old = sa.and_(
         row.session_id == session_id,
         row.origin == int(origin),
         row.phase == AlertPhase.CLEARED.value,
         row.time_us < before_us,
+        ~has_come_lately,
     )
     return Removal(sa.select(row.alert_id).where(is_old), sa.delete(schema.alert).where(is_old))

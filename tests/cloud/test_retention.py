@@ -105,6 +105,16 @@ def left(database: Database) -> dict[str, tuple[int, int]]:
     return found
 
 
+async def heard(database: Database, clock: FakeClock) -> None:
+    """Somebody's box speaks today, so that the cloud's clock is believed."""
+    appender = Appender(database, clock)
+    epoch = clock.us.to_bytes(16)
+    today = frame(
+        [record(Numeric(Metric.HEART_RATE, 60, clock.us), session_id="today", origin=Origin.REAL)], epoch=epoch
+    )
+    assert appender.append([Incoming("vw.1.gw-2.up.x", today)]).receipts
+
+
 def keeper(database: Database, clock: FakeClock, config: RetentionConfig) -> RetentionKeeper:
     return RetentionKeeper(database, Audit(database, clock), clock, Counters(), config)
 
@@ -122,11 +132,13 @@ async def test_each_class_goes_by_its_own_age_and_patients_stay(database: Databa
     whole, none = (5, 3), (0, 0)
     assert left(database) == {"REAL-1": whole, "TEST-11": whole, "DEMO-21": none, "DEMO-51": whole}
     clock.us += 11 * DAY_US
+    await heard(database, clock)
     await keeper(database, clock, config).sweep()
     # The newest log entry stays whatever its age: its number is never given again.
     assert left(database) == {"REAL-1": whole, "TEST-11": none, "DEMO-21": none, "DEMO-51": none}
-    assert rows(database) == {"numeric": 5, "waveform": 3, "entry": 3 + 1, "alert": 1}
+    assert rows(database) == {"numeric": 5 + 1, "waveform": 3, "entry": 3 + 1, "alert": 1}
     clock.us += 3000 * DAY_US
+    await heard(database, clock)
     assert await keeper(database, clock, config).sweep() == 0
     removed = [(row[1], row[2], row[4]) for row in audited(database)]
     assert removed == [("remove readings", name, "allowed") for name in ("demo", "demo", "test")]
@@ -135,6 +147,7 @@ async def test_each_class_goes_by_its_own_age_and_patients_stay(database: Databa
 async def test_waveforms_may_go_before_values(database: Database, clock: FakeClock) -> None:
     await store(database, clock, frames_of(Origin.REAL, NOW_US, 1))
     clock.us += 367 * DAY_US
+    await heard(database, clock)
     await keeper(database, clock, RetentionConfig(waveform_years=1, reading_years=2)).sweep()
     assert left(database) == {"REAL-1": (5, 0)}
 
@@ -145,6 +158,7 @@ async def test_what_was_removed_and_is_offered_again_is_received_and_stays_away(
     frames = frames_of(Origin.DEMO, NOW_US, 1)
     await store(database, clock, frames)
     clock.us += 31 * DAY_US
+    await heard(database, clock)
     await keeper(database, clock, RetentionConfig()).sweep()
     after = rows(database)
     assert await store(database, clock, frames) == after
@@ -159,6 +173,7 @@ async def test_a_standing_alert_keeps_its_log(database: Database, clock: FakeClo
     frames.append(frame([record(stands, session_id="DEMO-1")], 50, lane=Lane.URGENT))
     await store(database, clock, [*frames, *frames_of(Origin.REAL, NOW_US, 60)])
     clock.us += 31 * DAY_US
+    await heard(database, clock)
     await keeper(database, clock, RetentionConfig()).sweep()
     kinds = sa.select(schema.entry.c.kind).where(schema.entry.c.session_id == "DEMO-1")
     assert set(database.read_now(lambda connection: connection.scalars(kinds).all())) == {"alert"}
@@ -170,5 +185,17 @@ async def test_rows_that_were_never_placed_in_time_have_no_age(database: Databas
     await store(database, clock, frames_of(Origin.DEMO, 5_000_000, 1))
     before = rows(database)
     clock.us += 400 * DAY_US
+    await heard(database, clock)
     await keeper(database, clock, RetentionConfig()).sweep()
-    assert rows(database)["numeric"] == before["numeric"] == 5
+    assert rows(database)["numeric"] == before["numeric"] + 1 == 6
+
+
+async def test_a_wrong_clock_makes_nothing_old(database: Database, clock: FakeClock) -> None:
+    """The cloud's is doubted when nobody has spoken for days by it, a box's when what it says came just now."""
+    config = RetentionConfig(reading_years=3, waveform_years=3)
+    await store(database, clock, frames_of(Origin.REAL, NOW_US - 1830 * DAY_US, 1))
+    assert await keeper(database, clock, config).sweep() == 0
+    clock.us += 100 * 366 * DAY_US
+    assert await keeper(database, clock, config).sweep() == 0
+    await heard(database, clock)
+    assert await keeper(database, clock, config).sweep() > 0
