@@ -56,7 +56,8 @@ def begin(*, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrivateFormatter(_FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for loud in ("alembic", "httpx"):
+        logging.getLogger(loud).setLevel(logging.WARNING)
     sys.excepthook = _on_crash
     threading.excepthook = _on_thread_crash
 

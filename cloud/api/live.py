@@ -69,6 +69,8 @@ async def speak(socket: WebSocket, principal: Principal, told_by: TellsScreens, 
         "principal": principal.name,
         "title": principal.title or principal.name,
         "role": principal.role,
+        # Whose patients are told; "" or "*" where that is no hospital's.
+        "hospital": principal.hospital,
         "can_sign_out": principal.is_person,
         "auto_sign_in": access.is_demo,
         "demo": access.is_demo,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 import screens
@@ -46,6 +46,12 @@ class Json(Response):
 
     def __init__(self, content: Any, status_code: int = 200) -> None:  # Any: JSON
         super().__init__(orjson.dumps(content), status_code, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/", dependencies=[Depends(Requires(Permission.OPEN))])
+async def front_door() -> Response:
+    """Whoever types the host alone gets the ER screen, which sends on who belongs elsewhere."""
+    return RedirectResponse("/er", status_code=307)
 
 
 @router.get("/er", dependencies=[Depends(Requires(Permission.OPEN, "open screen er"))])

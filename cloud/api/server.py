@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,14 @@ async def _wait(_: Request, error: Exception) -> Response:
 
 async def _unavailable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the store does not answer"}, status_code=503)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """uvicorn 0.54 takes every denied WebSocket handshake for an application that forgot to answer."""
+    return "returned without completing handshake" not in record.msg
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_fault)
 
 
 class _Server(uvicorn.Server):

@@ -1,5 +1,5 @@
 // What is on the stage: one patient large, or up to six side by side.
-import { el } from "../parts/dom.js";
+import { el, setText } from "../parts/dom.js";
 import { t } from "../parts/strings.js";
 import { PatientPanel } from "./patient_panel.js";
 
@@ -9,12 +9,9 @@ export class Stage {
   constructor({ store, settings, onOpen }) {
     Object.assign(this, { store, settings, onOpen });
     this.panels = new Map();
-    this.nobody = el(
-      "div",
-      { class: "nobody" },
-      el("strong", {}, t("no_sessions")),
-      el("p", {}, t("no_sessions_hint")),
-    );
+    this.nobodyTitle = el("strong", {});
+    this.nobodyHint = el("p", {});
+    this.nobody = el("div", { class: "nobody" }, this.nobodyTitle, this.nobodyHint);
     this.node = el("main", { class: "stage" }, this.nobody);
     this.shown = null;
   }
@@ -40,6 +37,7 @@ export class Stage {
   }
 
   refresh(link, nowMs) {
+    this.#refreshNobody();
     for (const panel of this.panels.values()) panel.refresh(link, nowMs);
   }
 
@@ -49,6 +47,14 @@ export class Stage {
 
   dispose() {
     for (const panel of this.panels.values()) panel.dispose();
+  }
+
+  /** A hospital that is sent nobody must not be told that there is nobody. */
+  #refreshNobody() {
+    const hospital = this.store.hello?.hospital;
+    const isOneOfMany = hospital && hospital !== "*";
+    setText(this.nobodyTitle, isOneOfMany ? t("none_routed", { hospital }) : t("no_sessions"));
+    setText(this.nobodyHint, t(isOneOfMany ? "none_routed_hint" : "no_sessions_hint"));
   }
 
   #build(id, compact) {

@@ -17,6 +17,11 @@ const TABLE = {
     en: "A patient appears here as soon as a vehicle or booth opens a session.",
     zh: "车辆或健康小屋开始采集后,患者会自动出现在这里。",
   },
+  none_routed: { en: "No patient is routed to {hospital}", zh: "没有分配至 {hospital} 的患者" },
+  none_routed_hint: {
+    en: "A patient appears here as soon as one is routed to you. Others may be connected: break glass opens one in an emergency.",
+    zh: "患者一经分配至本院即自动出现。可能另有患者在线:紧急情况下可用“紧急调阅”打开。",
+  },
   patient: { en: "Patient", zh: "单人" },
   wall: { en: "Wall", zh: "多人墙" },
   wall_add: { en: "Add to wall", zh: "加入多人墙" },

@@ -152,6 +152,8 @@ async def test_the_vocabulary_names_every_metric(demo: httpx.AsyncClient) -> Non
 
 
 async def test_screens_are_served_with_a_strict_policy_and_no_python(demo: httpx.AsyncClient) -> None:
+    door = await demo.get("/")
+    assert (door.status_code, door.headers["location"]) == (307, "/er")
     page = await demo.get("/er")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
