@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from msgspec import Meta
 
 import screens
-from cloud.api.auth import Access, Requires, is_secure, session_cookie, source_of
+from cloud.api.auth import Access, Requires, is_secure, session_cookie, source_of, vouch
 from cloud.api.bodies import read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.routes import Json
@@ -90,6 +90,7 @@ async def sign_out_everywhere(
 
 def set_session(response: Response, request: Request, token: str) -> None:
     """Gives the browser its sign-in, until it closes; the server's limits end it before."""
+    vouch(request, token)
     response.set_cookie(
         session_cookie(request), token, path="/", secure=is_secure(request), httponly=True, samesite="strict"
     )
