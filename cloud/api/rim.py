@@ -42,7 +42,7 @@ MOST_HEADER_BYTES = 16 * 1024
 # The longest of ours is a configuration for a box, 388 KiB when every character is escaped.
 MOST_BODY_BYTES = 512 * 1024
 # That, over a link of 512 kbit/s; what is slower holds a connection and no more.
-_BODY_S = 10.0
+BODY_S = 10.0
 # Screens open on one sign-in or token at a time.
 MOST_SOCKETS = 64
 
@@ -55,33 +55,26 @@ class BeyondLimit(Exception):
         self.status, self.reason = status, reason
 
 
-class Rim:
-    """Wraps the application."""
+class Bounds:
+    """Wraps an application in limits of size and time."""
 
-    def __init__(
-        self, app: ASGIApp, rates: Rates, audit: Audit, counters: Counters, *, body_s: float = _BODY_S
-    ) -> None:
-        self._body_s = body_s
-        self._app, self._rates, self._audit, self._counters = app, rates, audit, counters
-        self._sockets: Counter[bytes] = Counter()
+    def __init__(self, app: ASGIApp, counters: Counters, *, body_s: float = BODY_S) -> None:
+        self._app, self._counters, self._body_s = app, counters, body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""
         assert scope["type"] in ("http", "websocket"), "the server is run without lifespan"
         answer = _Answer(scope, send)
-        connection = HTTPConnection(scope)
-        offered = offered_credentials(connection)
-        scope[VOUCH] = self._rates.vouch
         try:
             self._check_size(scope)
-            await self._check_rate(source_of(connection), offered)
-            if scope["type"] == "http":
-                await self._app(scope, _Body(receive, self._counters, self._body_s), answer.send)
-            else:
-                await self._serve_socket(scope, receive, answer, offered or [source_of(connection).encode()])
+            await self._serve(scope, receive, answer)
         except BeyondLimit as refusal:
             self._counters.add(_counter(refusal))
             await answer.refuse(refusal.status, refusal.reason)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        bounded = _Body(receive, self._counters, self._body_s) if scope["type"] == "http" else receive
+        await self._app(scope, bounded, answer.send)
 
     def _check_size(self, scope: Scope) -> None:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MOST_URL_BYTES:
@@ -91,6 +84,25 @@ class Rim:
         for name, value in scope["headers"]:
             if name == b"content-length" and (len(value) > 12 or int(value) > MOST_BODY_BYTES):
                 raise BeyondLimit(413, _TOO_LARGE)
+
+
+class Rim(Bounds):
+    """Wraps the API: rates and open screens are limited too."""
+
+    def __init__(self, app: ASGIApp, rates: Rates, audit: Audit, counters: Counters, *, body_s: float = BODY_S) -> None:
+        super().__init__(app, counters, body_s=body_s)
+        self._rates, self._audit = rates, audit
+        self._sockets: Counter[bytes] = Counter()
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        connection = HTTPConnection(scope)
+        offered = offered_credentials(connection)
+        scope[VOUCH] = self._rates.vouch
+        await self._check_rate(source_of(connection), offered)
+        if scope["type"] == "http":
+            await super()._serve(scope, receive, answer)
+        else:
+            await self._serve_socket(scope, receive, answer, offered or [source_of(connection).encode()])
 
     async def _check_rate(self, source: str, offered: Iterable[bytes]) -> None:
         wait = self._rates.take(source, offered)
@@ -115,7 +127,7 @@ class Rim:
         scope[VOUCH] = vouch
         self._sockets[key] += 1
         try:
-            await self._app(scope, receive, answer.send)
+            await super()._serve(scope, receive, answer)
         finally:
             for credential in good:  # a wall screen may ask nothing for a shift, and must be let in again
                 self._rates.vouch(credential)

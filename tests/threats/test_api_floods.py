@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import websockets
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
@@ -154,6 +155,78 @@ async def test_half_requests_are_dropped_in_time_and_shut_nobody_out(api: Served
         assert counters["http_connections_crowded_out"] >= 40
         assert counters["http_connections_crowded_out"] + counters["http_heads_too_slow"] >= 60
         assert (await client.get("/er")).status_code == 200
+
+
+async def test_answers_that_nobody_reads_hold_no_connection() -> None:
+    counters, app = Counters(), FastAPI()
+    app.add_api_route("/", lambda: Response(b" " * (32 << 20)))
+    async with served(app, Doorway(counters, stall_s=0.5)) as api:
+        slow, slow_writer = await asyncio.open_connection(api.host, api.port)
+        _, deaf_writer = await asyncio.open_connection(api.host, api.port, limit=1)  # reads on no further than this
+        for writer in (slow_writer, deaf_writer):
+            writer.write(f"GET / HTTP/1.1\r\nHost: {api.host}\r\n\r\n".encode())
+        async with asyncio.timeout(5):
+            for _ in range(10):
+                assert len(await slow.readexactly(1 << 20)) == 1 << 20
+                await asyncio.sleep(0.1)  # twice as long as nothing may be read
+        assert counters["http_answers_unread"] == 1
+        assert len(await slow.readexactly(20 << 20)) == 20 << 20
+        for writer in (slow_writer, deaf_writer):
+            writer.close()
+
+
+async def test_a_newcomer_is_let_in_when_every_other_has_asked(database: Database) -> None:
+    counters = Counters()
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), counters=counters)
+    async with served(app, Doorway(counters, most_connections=4)) as api:
+        slow = [await asyncio.open_connection(api.host, api.port) for _ in range(2)]
+        for _, writer in slow:
+            writer.write(post(b"{", "Content-Length: 9"))
+            await writer.drain()
+        await asyncio.sleep(0.1)  # their heads are whole
+        async with asyncio.timeout(3):
+            assert status(await api.get("/sign-in")) == 200
+            assert await slow[0][0].read() == b""  # the oldest gave way: no source has more than half
+        assert counters["http_connections_crowded_out"] == 1
+        for _, writer in slow:
+            writer.close()
+
+
+def test_one_source_takes_no_more_than_half_and_the_newcomer_goes_last() -> None:
+    counters, dropped = Counters(), []
+
+    class One:
+        def give_up(self, counter: str) -> None:
+            dropped.append(self)
+
+    doorway, ones = Doorway(counters, most_connections=4), [One() for _ in range(6)]
+
+    def enter(number: int, source: str, connections: int) -> None:
+        doorway.enter(ones[number], source, connections)  # type: ignore[arg-type]  # what it uses of one
+
+    enter(0, "a", 1)
+    enter(1, "a", 2)
+    enter(2, "b", 3)
+    doorway.half_open[ones[2]] = None  # type: ignore[index]
+    enter(3, "c", 4)
+    assert dropped == []
+    enter(4, "a", 4)
+    assert dropped == [ones[0]]  # of its own source, though another's has not asked yet
+    doorway.leave(ones[0], "a")  # type: ignore[arg-type]
+    doorway.half_open[ones[5]] = None  # type: ignore[index]
+    enter(5, "d", 5)
+    assert dropped == [ones[0], ones[2]]
+
+
+def test_descriptors_are_left_for_the_store_the_broker_and_files() -> None:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, descriptors[1]))
+        assert Doorway(Counters()).most_connections == 800
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, descriptors[1]))
+        assert Doorway(Counters()).most_connections == 4096 - 224
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
 
 
 async def test_half_a_tls_handshake_is_dropped_in_time(app: FastAPI, tmp_path: Path) -> None:
