@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused, Requires, source_of
@@ -65,6 +66,7 @@ def build_enrolment_app(
     app.router.routes += router.routes
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(BeyondLimit, _beyond)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     return app
 
@@ -137,6 +139,10 @@ async def _beyond(_: Request, error: Exception) -> Response:
     response = _no(error.status, error.reason)
     response.headers["Connection"] = "close"
     return response
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it; as an error of ours each would be a traceback
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

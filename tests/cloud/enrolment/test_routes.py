@@ -79,3 +79,14 @@ async def test_what_is_too_large_is_refused_by_its_size(boxes: Served) -> None:
     answer = await boxes.get(AUTHORITY_PATH)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"x-content-type-options: nosniff" in answer
+
+
+async def test_who_goes_away_in_the_middle_is_no_error_of_ours(boxes: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _, writer = await asyncio.open_connection(boxes.host, boxes.port)
+        writer.write(post(boxes, 100))
+        await writer.drain()
+        writer.close()
+        assert (await boxes.get(AUTHORITY_PATH)).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.05)
+    assert caplog.records == []
