@@ -33,6 +33,7 @@ from cloud.commands import Commands, unsigned
 from cloud.config import INGEST_USER, STORE_FILE, BrokerKind, CloudConfig
 from cloud.consumers import boards_consumer, fleet_consumer
 from cloud.counters import Counters
+from cloud.devices import open_devices
 from cloud.enrolment.service import Enrolment, open_authority
 from cloud.feed import Feed
 from cloud.feed_keeper import FeedKeeper
@@ -132,6 +133,7 @@ async def run(
                             strangers,
                             sign_ins,
                             passwords,
+                            await asyncio.to_thread(open_devices, config.state_path),
                             config.access.mode,
                             provider,
                         ),

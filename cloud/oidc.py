@@ -20,6 +20,7 @@ from joserfc.jwk import KeySet
 
 from cloud.access_config import OidcConfig, is_safe_url
 from cloud.oidc_claims import OidcRefused, Person, read_person, verify
+from cloud.sign_in_limits import network_of
 from wire.clock import MICROSECONDS, Clock
 from wire.configuration import ConfigError
 
@@ -32,8 +33,9 @@ _TOTAL_S = 15.0
 _MOST_BYTES = 1 << 20
 # Long enough to find a second factor in a pocket.
 PENDING_S = 600
-# 500 bytes each; full policy: the oldest goes, and who began it begins again.
-_MOST_PENDING = 10_000
+# 2 KB each at most. A source has half, so that no other's are pushed out; its own last 50 s even at the 200 requests a
+# second that the rim lets through. Full policy: the oldest of the source that has most goes, and begins again.
+_MOST_PENDING = 20_000
 _METADATA_US = 3600 * MICROSECONDS
 # A key we do not know may be new; a stranger who makes up key names must not make us ask each time.
 _KEYS_AGAIN_US = 60 * MICROSECONDS
@@ -66,6 +68,7 @@ class _Pending(NamedTuple):
     verifier: str
     next: str
     began_us: int
+    source: str
 
 
 class Departure(NamedTuple):
@@ -87,7 +90,10 @@ class OidcProvider:
 
     def __init__(self, config: OidcConfig, redirect_url: str, secret: str, clock: Clock) -> None:
         self.config, self._redirect_url, self._secret, self._clock = config, redirect_url, secret, clock
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        self._pending: dict[str, _Pending] = {}
+        # Source -> the states it began, oldest first.
+        self._begun: dict[str, OrderedDict[str, None]] = {}
+        self._discovering, self._discoveries = asyncio.Lock(), 0
         self._metadata: tuple[int, _Metadata] | None = None
         self._keys: tuple[int, KeySet] | None = None
         # A connection is not kept: the provider may have ended it when the next person comes. Nor is a cookie, which
@@ -104,13 +110,12 @@ class OidcProvider:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def depart(self, next_path: str) -> Departure:
+    async def depart(self, next_path: str, source: str) -> Departure:
         """Begins a sign-in. Raises OidcUnavailable."""
         metadata = await self._discover()
         state, browser, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(4))
-        self._pending[state] = _Pending(browser, nonce, verifier, next_path[:1000], self._clock.monotonic_us())
-        if len(self._pending) > _MOST_PENDING:
-            self._pending.popitem(last=False)
+        began_us, source = self._clock.monotonic_us(), network_of(source)
+        self._keep(state, _Pending(browser, nonce, verifier, next_path[:1000], began_us, source))
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",
@@ -127,7 +132,7 @@ class OidcProvider:
 
     async def arrive(self, state: str, code: str, browser: str, issuer: str = "") -> Arrival:
         """Ends what `depart` began in the same browser, once. Raises OidcRefused, OidcUnavailable."""
-        pending = self._pending.pop(state, None)
+        pending = self._take(state)
         if pending is None or self._clock.monotonic_us() - pending.began_us > PENDING_S * MICROSECONDS:
             raise OidcRefused("no such sign-in was begun, or too long ago")
         if not hmac.compare_digest(pending.browser.encode(), browser.encode(errors="replace")):
@@ -139,6 +144,25 @@ class OidcProvider:
         id_token = await self._redeem(code, pending.verifier)
         claims = await self._verified(id_token, pending.nonce)
         return Arrival(read_person(claims, self.config), pending.next)
+
+    def _keep(self, state: str, pending: _Pending) -> None:
+        self._pending[state] = pending
+        mine = self._begun.setdefault(pending.source, OrderedDict())
+        mine[state] = None
+        if len(mine) > _MOST_PENDING // 2:
+            self._take(next(iter(mine)))
+        elif len(self._pending) > _MOST_PENDING:
+            greediest = max(self._begun.values(), key=len)
+            self._take(next(iter(greediest)))
+
+    def _take(self, state: str) -> _Pending | None:
+        pending = self._pending.pop(state, None)
+        if pending is not None:
+            mine = self._begun[pending.source]
+            del mine[state]
+            if not mine:
+                del self._begun[pending.source]
+        return pending
 
     async def _verified(self, id_token: str, nonce: str) -> dict[str, Any]:
         now_s = self._clock.now_us() // MICROSECONDS
@@ -186,16 +210,25 @@ class OidcProvider:
             raise OidcUnavailable(f"{url}: {type(error).__name__}") from None
 
     async def _discover(self) -> _Metadata:
-        now_us = self._clock.monotonic_us()
-        if self._metadata is not None and now_us - self._metadata[0] < _METADATA_US:
-            return self._metadata[1]
+        asked = self._discoveries
+        async with self._discovering:  # however many begin at once, the provider is asked once
+            now_us = self._clock.monotonic_us()
+            if self._metadata is not None and now_us - self._metadata[0] < _METADATA_US:
+                return self._metadata[1]
+            if self._discoveries != asked:
+                raise OidcUnavailable("it did not answer who asked just before")
+            self._discoveries += 1
+            metadata = await self._ask_metadata()
+            self._metadata = now_us, metadata
+            return metadata
+
+    async def _ask_metadata(self) -> _Metadata:
         url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
         metadata = _read(*await self._ask("GET", url), _Metadata)
         if metadata.issuer != self.config.issuer:
             raise OidcUnavailable(f"{url} speaks for {metadata.issuer!r}")
         if not all(map(is_safe_url, (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri))):
             raise OidcUnavailable(f"{url} names an address without TLS")
-        self._metadata = now_us, metadata
         return metadata
 
     async def _fetch_keys(self, *, again: bool) -> KeySet:

@@ -27,10 +27,6 @@ PER_ACCOUNT = Rule(free=5, most_wait_s=300)
 PER_SOURCE = Rule(free=20, most_wait_s=900)
 
 
-# Whoever begins at the identity provider: a shift of a hospital behind one address, and half a request a second.
-STARTS_AT_ONCE, _START_EVERY_US = 30, 2 * MICROSECONDS
-
-
 class Wait(NamedTuple):
     """Not now; `is_first` of this wait, so that it is written down once."""
 
@@ -95,9 +91,18 @@ class SignInLimits:
         self._accounts = _Failures(PER_ACCOUNT, most_entries)
         self._sources = _Failures(PER_SOURCE, most_entries)
 
-    def take(self, account: str, source: str) -> Wait | None:
-        """Takes one attempt, or says how long to wait, which takes none."""
+    def take(self, account: str, source: str, browser: str = "") -> Wait | None:
+        """Takes one attempt, or says how long to wait, which takes none.
+
+        A `browser` in which the account signed in before has the limit of an account to itself: nobody at its address,
+        and nobody who knows the name, shuts it out.
+        """
         now_us, source = self._clock.monotonic_us(), network_of(source)
+        if browser:
+            wait = self._accounts.wait(key := _own(account, browser), now_us)
+            if wait is None:
+                self._accounts.add(key, now_us)
+            return wait
         waits = [self._sources.wait(source, now_us), self._accounts.wait(account, now_us)]
         if longest := max((wait for wait in waits if wait), default=None):
             return longest
@@ -105,32 +110,17 @@ class SignInLimits:
         self._sources.add(source, now_us)
         return None
 
-    def give_back(self, account: str, source: str, *, succeeded: bool) -> None:
+    def give_back(self, account: str, source: str, browser: str = "", *, succeeded: bool) -> None:
         """The attempt succeeded, or was not made after all."""
+        if browser:
+            self._accounts.forgive(_own(account, browser), everything=succeeded)
+            return
         self._accounts.forgive(account, everything=succeeded)
         self._sources.forgive(network_of(source), everything=False)
 
 
-class StartLimits:
-    """How often a source may begin: some at once, then one for every interval that passes."""
-
-    def __init__(self, clock: Clock, *, most_entries: int = _MOST_ENTRIES) -> None:
-        self._clock, self._most = clock, most_entries
-        # When the source's allowance is whole again; the longest unseen is forgotten first.
-        self._whole_us: OrderedDict[str, int] = OrderedDict()
-
-    def take(self, source: str) -> int:
-        """Takes one and returns 0, or the seconds to wait, which takes none."""
-        now_us, source = self._clock.monotonic_us(), network_of(source)
-        whole_us = max(now_us, self._whole_us.get(source, 0)) + _START_EVERY_US
-        over_us = whole_us - now_us - STARTS_AT_ONCE * _START_EVERY_US
-        if over_us > 0:
-            return -(-over_us // MICROSECONDS)
-        self._whole_us[source] = whole_us
-        self._whole_us.move_to_end(source)
-        if len(self._whole_us) > self._most:
-            self._whole_us.popitem(last=False)
-        return 0
+def _own(account: str, browser: str) -> str:
+    return f"{browser} {account}"  # nobody else knows the browser's number, to type it as a name
 
 
 def network_of(source: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from fastapi.requests import HTTPConnection
@@ -19,6 +21,8 @@ from cloud.store.reader import UnknownSession
 TOKEN_COOKIE = "vw_token"  # noqa: S105 - a name
 # A browser cannot set a header on a WebSocket, and a token in a URL would end in logs: it travels as a subprotocol.
 SUBPROTOCOL = "vw.token."
+# Where a scope holds what is to be told of a credential that was found good.
+VOUCH = "vitalwire.vouch"
 _OBJECTS = ("session_id", "gateway_id", "grant_id")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -46,13 +50,18 @@ class Access:
             return DEMO
         # Where people sign in, a token is never a cookie: any host beside ours could set one and be asked as.
         if token := _token(connection, takes_cookie=not self._knows_people):
-            return self._tokens.find(token) or NOBODY
+            principal = self._tokens.find(token)
+            if principal is None:
+                return NOBODY
+            vouch(connection, token)
+            return principal
         cookie = connection.cookies.get(session_cookie(connection))
         if not cookie or not self._knows_people:
             return NOBODY
         found = await self.sign_ins.find(cookie)
         if found is None or found.role not in ROLES:
             return NOBODY
+        vouch(connection, cookie)
         return Principal(found.account, found.role, ROLES[found.role], found.hospital, found.id_hash, found.title)
 
 
@@ -104,6 +113,25 @@ def source_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
 
 
+def offered_credentials(connection: HTTPConnection) -> list[bytes]:
+    """Hashes of what a request brings to be known by, before anybody looked whether any of it is good."""
+    found = [_bearer(connection), _subprotocol(connection)]
+    # A foreign host can set the second cookie, and not the first.
+    found += [connection.cookies.get(name, "") for name in (session_cookie(connection), TOKEN_COOKIE)]
+    return [_hash(credential) for credential in found if credential]
+
+
+def vouch(connection: HTTPConnection, credential: str) -> None:
+    """Says that a credential is good to whoever limits the requests, if anybody does."""
+    tell: Callable[[bytes], None] | None = connection.scope.get(VOUCH)
+    if tell is not None:
+        tell(_hash(credential))
+
+
+def _hash(credential: str) -> bytes:
+    return hashlib.blake2b(credential.encode(errors="replace"), digest_size=16).digest()
+
+
 def is_secure(connection: HTTPConnection) -> bool:
     """Whether cookies must travel by TLS alone: always, but for plain HTTP within this machine."""
     return connection.url.scheme in ("https", "wss") or not _names_loopback(connection.headers.get("host", ""))
@@ -119,6 +147,10 @@ def _token(connection: HTTPConnection, *, takes_cookie: bool) -> str:
         return bearer
     if takes_cookie and (cookie := connection.cookies.get(TOKEN_COOKIE)):
         return cookie
+    return _subprotocol(connection)
+
+
+def _subprotocol(connection: HTTPConnection) -> str:
     for offered in connection.headers.get("sec-websocket-protocol", "").split(","):
         if offered.strip().startswith(SUBPROTOCOL):
             return offered.strip().removeprefix(SUBPROTOCOL)

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from cloud.api.auth import Requires, is_secure, source_of
 from cloud.api.permissions import Permission
 from cloud.api.sign_in import set_session
-from cloud.api.sign_in_desk import SignInDesk, TryLater
+from cloud.api.sign_in_desk import SignInDesk
 from cloud.oidc import PENDING_S, OidcUnavailable
 from cloud.oidc_claims import OidcRefused
 
@@ -32,11 +32,7 @@ async def start(request: Request, next_path: Annotated[str, Query(alias="next", 
     if desk.provider is None:
         return Response(status_code=404)
     try:
-        desk.begin_by_provider(source_of(request))
-    except TryLater as error:
-        return _to(f"/sign-in?{urlencode({'wait': error.seconds})}")
-    try:
-        departure = await desk.provider.depart(next_path)
+        departure = await desk.provider.depart(next_path, source_of(request))
     except OidcUnavailable as error:
         _log.warning("sign-in by the provider is not possible: %s", error)
         return _to(_REFUSED)

@@ -1,8 +1,9 @@
-"""How often one may ask: a token bucket for each source and each credential, in bounded memory."""
+"""How often one may ask: a token bucket for each known credential, and one for each source of everything else."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cloud.sign_in_limits import network_of
@@ -12,6 +13,9 @@ from wire.clock import MICROSECONDS, Clock
 _BURST_S = 10
 # 300 bytes each: 6 MB at most. The longest unseen is forgotten first, and it has its whole burst again.
 _MOST_BUCKETS = 20_000
+# How long a credential stays known after it was found good. One that ended meanwhile gains a bucket and opens nothing;
+# a screen that asks less often than this asks beside whatever floods its address.
+_KNOWN_US = 3600 * MICROSECONDS
 # A flood is one row in the audit log for each source and minute, and a count beside it.
 _TELL_AGAIN_US = 60 * MICROSECONDS
 
@@ -53,16 +57,27 @@ class _Buckets:
 
 
 class Rates:
-    """The limits of one process. What is refused for its source takes nothing from its credential."""
+    """The limits of one process. Who is signed in pays nothing for who else is behind the same address."""
 
     def __init__(self, clock: Clock, *, per_source: int, per_identity: int, most_buckets: int = _MOST_BUCKETS) -> None:
-        self._clock = clock
+        self._clock, self._most = clock, most_buckets
         self._sources = _Buckets(per_source, most_buckets)
         self._identities = _Buckets(per_identity, most_buckets)
+        # Credential -> until when it is known, the longest not found good forgotten first.
+        self._known: OrderedDict[bytes, int] = OrderedDict()
 
-    def take(self, source: str, identity: bytes) -> Wait | None:
-        """Takes one request, or says how long to wait. `identity` stands for a credential, empty for none."""
+    def vouch(self, identity: bytes) -> None:
+        """This credential was found good: from now on it has a bucket of its own."""
+        self._known[identity] = self._clock.monotonic_us() + _KNOWN_US
+        self._known.move_to_end(identity)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    def take(self, source: str, offered: Iterable[bytes] = ()) -> Wait | None:
+        """Takes one request, or says how long to wait. `offered`: the credentials it came with, good or not."""
         now_us = self._clock.monotonic_us()
-        if wait := self._sources.take(network_of(source), now_us):
-            return wait
-        return self._identities.take(identity, now_us) if identity else None
+        for identity in offered:
+            if self._known.get(identity, 0) > now_us:
+                return self._identities.take(identity, now_us)
+        # What anybody can make up has no bucket: each request could bring another one.
+        return self._sources.take(network_of(source), now_us)

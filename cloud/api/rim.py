@@ -6,15 +6,15 @@ Every request and WebSocket passes here before its route is looked for, and ever
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
+from collections.abc import Iterable
 
 import orjson
 from fastapi.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.api.audit import Audit
-from cloud.api.auth import SUBPROTOCOL, session_cookie, source_of
+from cloud.api.auth import VOUCH, offered_credentials, source_of
 from cloud.api.rates import Rates
 from cloud.counters import Counters
 from cloud.store.database import StoreUnavailable
@@ -42,7 +42,7 @@ MOST_HEADER_BYTES = 16 * 1024
 # The longest of ours is a configuration for a box, 388 KiB when every character is escaped.
 MOST_BODY_BYTES = 512 * 1024
 # That, over a link of 512 kbit/s; what is slower holds a connection and no more.
-_BODY_S = 10.0
+BODY_S = 10.0
 # Screens open on one sign-in or token at a time.
 MOST_SOCKETS = 64
 
@@ -55,32 +55,26 @@ class BeyondLimit(Exception):
         self.status, self.reason = status, reason
 
 
-class Rim:
-    """Wraps the application."""
+class Bounds:
+    """Wraps an application in limits of size and time."""
 
-    def __init__(
-        self, app: ASGIApp, rates: Rates, audit: Audit, counters: Counters, *, body_s: float = _BODY_S
-    ) -> None:
-        self._body_s = body_s
-        self._app, self._rates, self._audit, self._counters = app, rates, audit, counters
-        self._sockets: Counter[bytes | str] = Counter()
+    def __init__(self, app: ASGIApp, counters: Counters, *, body_s: float = BODY_S) -> None:
+        self._app, self._counters, self._body_s = app, counters, body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""
         assert scope["type"] in ("http", "websocket"), "the server is run without lifespan"
         answer = _Answer(scope, send)
-        connection = HTTPConnection(scope)
-        identity = _identity(connection)
         try:
             self._check_size(scope)
-            await self._check_rate(source_of(connection), identity)
-            if scope["type"] == "http":
-                await self._app(scope, _Body(receive, self._counters, self._body_s), answer.send)
-            else:
-                await self._serve_socket(scope, receive, answer, identity or source_of(connection))
+            await self._serve(scope, receive, answer)
         except BeyondLimit as refusal:
             self._counters.add(_counter(refusal))
             await answer.refuse(refusal.status, refusal.reason)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        bounded = _Body(receive, self._counters, self._body_s) if scope["type"] == "http" else receive
+        await self._app(scope, bounded, answer.send)
 
     def _check_size(self, scope: Scope) -> None:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MOST_URL_BYTES:
@@ -91,8 +85,27 @@ class Rim:
             if name == b"content-length" and (len(value) > 12 or int(value) > MOST_BODY_BYTES):
                 raise BeyondLimit(413, _TOO_LARGE)
 
-    async def _check_rate(self, source: str, identity: bytes) -> None:
-        wait = self._rates.take(source, identity)
+
+class Rim(Bounds):
+    """Wraps the API: rates and open screens are limited too."""
+
+    def __init__(self, app: ASGIApp, rates: Rates, audit: Audit, counters: Counters, *, body_s: float = BODY_S) -> None:
+        super().__init__(app, counters, body_s=body_s)
+        self._rates, self._audit = rates, audit
+        self._sockets: Counter[bytes] = Counter()
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        connection = HTTPConnection(scope)
+        offered = offered_credentials(connection)
+        scope[VOUCH] = self._rates.vouch
+        await self._check_rate(source_of(connection), offered)
+        if scope["type"] == "http":
+            await super()._serve(scope, receive, answer)
+        else:
+            await self._serve_socket(scope, receive, answer, offered or [source_of(connection).encode()])
+
+    async def _check_rate(self, source: str, offered: Iterable[bytes]) -> None:
+        wait = self._rates.take(source, offered)
         if wait is None:
             return
         if wait.is_news:
@@ -102,13 +115,22 @@ class Rim:
                 self._counters.add("requests_limited_unwritten")  # nothing is shown: it is refused all the same
         raise BeyondLimit(429, "too many requests")
 
-    async def _serve_socket(self, scope: Scope, receive: Receive, answer: _Answer, key: bytes | str) -> None:
+    async def _serve_socket(self, scope: Scope, receive: Receive, answer: _Answer, offered: list[bytes]) -> None:
+        key, good = offered[0], set[bytes]()
         if self._sockets[key] >= MOST_SOCKETS:
             raise BeyondLimit(429, f"{MOST_SOCKETS} screens are open on this sign-in")
+
+        def vouch(credential: bytes) -> None:
+            good.add(credential)
+            self._rates.vouch(credential)
+
+        scope[VOUCH] = vouch
         self._sockets[key] += 1
         try:
-            await self._app(scope, receive, answer.send)
+            await super()._serve(scope, receive, answer)
         finally:
+            for credential in good:  # a wall screen may ask nothing for a shift, and must be let in again
+                self._rates.vouch(credential)
             self._sockets[key] -= 1
             if not self._sockets[key]:
                 del self._sockets[key]
@@ -190,12 +212,3 @@ class _Body:
 
 def _counter(refusal: BeyondLimit) -> str:
     return {408: "requests_too_slow", 429: "requests_limited"}.get(refusal.status, "requests_too_large")
-
-
-def _identity(connection: HTTPConnection) -> bytes:
-    """A hash of the credential that the routes will look at, before it is known whose it is; empty without one."""
-    credential = connection.headers.get("authorization") or next(
-        (name for name in connection.headers.get("sec-websocket-protocol", "").split(",") if SUBPROTOCOL in name), ""
-    )
-    credential = credential or connection.cookies.get(session_cookie(connection), "")
-    return hashlib.blake2b(credential.encode(), digest_size=16).digest() if credential else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import cast
@@ -15,7 +15,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
 
 from cloud.api import (
     break_glass_routes,
@@ -38,6 +37,7 @@ from cloud.api.rim import MOST_HEADER_BYTES, BeyondLimit, Rim
 from cloud.api.sign_in_desk import SignInDesk, TryLater, WrongNameOrPassword
 from cloud.api.strangers import Strangers
 from cloud.api.unseen import UnseenAlerts
+from cloud.api.wrapped_app import WrappedApp
 from cloud.commands import Commands, TooManyCommands, UnknownCommand
 from cloud.config import ApiConfig, parse_address
 from cloud.counters import Counters
@@ -71,7 +71,7 @@ def build_app(
     rates: Rates,
 ) -> FastAPI:
     """The application with what its routes use."""
-    app = _Application(lambda within: Rim(within, rates, audit, counters))
+    app = WrappedApp("vitalwire", lambda within: Rim(within, rates, audit, counters))
     app.state.access, app.state.desk, app.state.audit, app.state.reader = access, desk, audit, reader
     app.state.reach, app.state.database, app.state.unseen = reach, database, unseen
     app.state.strangers = strangers
@@ -103,17 +103,6 @@ def build_app(
     app.add_exception_handler(TooManyCommands, _wait)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     return app
-
-
-class _Application(FastAPI):
-    """With a layer around everything, also around the middleware that answers to an error of ours."""
-
-    def __init__(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-        super().__init__(title="vitalwire", openapi_url=None, docs_url=None, redoc_url=None)
-        self._wrap = wrap
-
-    def build_middleware_stack(self) -> ASGIApp:
-        return self._wrap(super().build_middleware_stack())
 
 
 async def _refuse(_: HTTPConnection, error: Exception) -> Response:

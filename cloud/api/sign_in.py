@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from msgspec import Meta
 
 import screens
-from cloud.api.auth import Access, Requires, is_secure, session_cookie, source_of
+from cloud.api.auth import Access, Requires, is_secure, session_cookie, source_of, vouch
 from cloud.api.bodies import read_body
 from cloud.api.permissions import Permission, Principal
 from cloud.api.routes import Json
@@ -21,6 +21,9 @@ router = APIRouter()
 
 # A name and a password of the longest, each character escaped by JSON as twelve.
 _MOST_BYTES = 12 * (MOST_CHARACTERS + 100) + 200
+
+# A browser keeps no cookie longer (RFC 6265bis: 400 days).
+_DEVICE_S = 400 * 86_400
 
 
 class _SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,12 +61,17 @@ async def me(request: Request) -> Response:
 
 @router.post("/api/v1/sign-in", dependencies=[Depends(Requires(Permission.OPEN))])
 async def sign_in(request: Request) -> Response:
-    """Signs in by name and password; the cookie is all that the browser keeps."""
+    """Signs in by name and password; the browser keeps the cookie, and one that opens nothing."""
     desk: SignInDesk = request.app.state.desk
     asked = await read_body(request, _SignIn, _MOST_BYTES)
-    token = await desk.by_password(asked.name, asked.password, source_of(request))
+    secure = is_secure(request)
+    cookie = "__Host-vw_device" if secure else "vw_device"
+    device = request.cookies.get(cookie, "")
+    token = await desk.by_password(asked.name, asked.password, source_of(request), device)
     response = Json({"signed_in": True})
     set_session(response, request, token)
+    device = desk.devices.remember(device, asked.name)
+    response.set_cookie(cookie, device, max_age=_DEVICE_S, path="/", secure=secure, httponly=True, samesite="strict")
     return response
 
 
@@ -90,6 +98,7 @@ async def sign_out_everywhere(
 
 def set_session(response: Response, request: Request, token: str) -> None:
     """Gives the browser its sign-in, until it closes; the server's limits end it before."""
+    vouch(request, token)
     response.set_cookie(
         session_cookie(request), token, path="/", secure=is_secure(request), httponly=True, samesite="strict"
     )

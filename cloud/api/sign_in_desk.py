@@ -8,10 +8,11 @@ from cloud.access_config import AccessMode
 from cloud.api.audit import Audit
 from cloud.api.strangers import Strangers
 from cloud.counters import Counters
+from cloud.devices import Devices
 from cloud.oidc import OidcProvider
 from cloud.oidc_claims import OidcRefused, Person
 from cloud.passwords import PasswordDesk, TooBusy
-from cloud.sign_in_limits import SignInLimits, StartLimits
+from cloud.sign_in_limits import SignInLimits
 from cloud.sign_ins import SignIns
 from cloud.store import accounts
 from cloud.store.accounts import Account
@@ -46,41 +47,40 @@ class SignInDesk:
         strangers: Strangers,
         sign_ins: SignIns,
         passwords: PasswordDesk,
+        devices: Devices,
         mode: AccessMode,
         provider: OidcProvider | None = None,
     ) -> None:
         self._database, self._counters, self._audit, self._sign_ins = database, counters, audit, sign_ins
         self._passwords, self._limits, self._clock = passwords, SignInLimits(clock), clock
-        self._strangers, self._starts = strangers, StartLimits(clock)
+        self._strangers, self.devices = strangers, devices
         self.provider = provider
         self.is_open = mode is AccessMode.ACCOUNTS
 
-    async def by_password(self, name: str, password: str, source: str) -> str:
-        """What the browser is to hold. Raises WrongNameOrPassword, TryLater, StoreUnavailable."""
+    async def by_password(self, name: str, password: str, source: str, device: str = "") -> str:
+        """What the browser is to hold; `device` is the cookie that it got when somebody signed in before.
+
+        Raises WrongNameOrPassword, TryLater, StoreUnavailable.
+        """
         if not self.is_open:
             raise WrongNameOrPassword
-        if wait := self._limits.take(name, source):
+        browser = self.devices.find(device, name)
+        if wait := self._limits.take(name, source, browser):
             self._counters.add("sign_ins_limited")
             if wait.is_first:  # a million of them are a million counts and one row for each wait
                 await self._audit.write(_UNKNOWN, "", "sign in", "", source, "limited")
             raise TryLater(wait.seconds)
         account = await self._database.read(lambda connection: accounts.find(connection, name))
-        if not await self._is_right(account, password, name, source):
+        if not await self._is_right(account, password, name, source, browser):
             self._counters.add("sign_ins_refused")
             who, role = (account.name, account.role) if account else (_UNKNOWN, "")
             await self._audit.write(who, role, "sign in", "", source, "refused")
             raise WrongNameOrPassword
         assert account is not None
-        self._limits.give_back(name, source, succeeded=True)
+        self._limits.give_back(name, source, browser, succeeded=True)
         self._counters.add("sign_ins")
         await self._audit.write(account.name, account.role, "sign in", "", source, "allowed")
         return await self._sign_ins.begin(account, source)
-
-    def begin_by_provider(self, source: str) -> None:
-        """Somebody wants to go to the provider, which costs a request there and room here. Raises TryLater."""
-        if seconds := self._starts.take(source):
-            self._counters.add("sign_ins_limited")
-            raise TryLater(seconds)
 
     async def by_provider(self, person: Person, source: str) -> str:
         """What the browser of somebody the provider vouches for is to hold. Raises OidcRefused, StoreUnavailable."""
@@ -112,14 +112,14 @@ class SignInDesk:
         self._counters.add("sign_ins_refused")
         await self._strangers.write("sign in by provider", "", source, "refused", principal=_UNKNOWN)
 
-    async def _is_right(self, account: Account | None, password: str, name: str, source: str) -> bool:
+    async def _is_right(self, account: Account | None, password: str, name: str, source: str, browser: str) -> bool:
         """The same work whoever was named."""
         password_hash = account.password_hash if account else ""
         try:
             verdict = await self._passwords.verify(password_hash, password)
         except TooBusy:
             self._counters.add("sign_ins_too_busy")
-            self._limits.give_back(name, source, succeeded=False)
+            self._limits.give_back(name, source, browser, succeeded=False)
             raise TryLater(1) from None
         if account is None or account.is_disabled or not verdict.is_right:
             return False

@@ -12,12 +12,15 @@ from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from cloud.api.audit import Audit
 from cloud.api.auth import Access, Refused, Requires, source_of
 from cloud.api.bodies import BadBody, read_body
 from cloud.api.permissions import Permission
+from cloud.api.rim import BODY_S, BeyondLimit, Bounds
 from cloud.api.strangers import Strangers
+from cloud.api.wrapped_app import WrappedApp
 from cloud.counters import Counters
 from cloud.enrolment.authority import Authority
 from cloud.enrolment.keeper import EnrolmentKeeper
@@ -53,14 +56,17 @@ def build_enrolment_app(
     keeper: EnrolmentKeeper,
     counters: Counters,
     clock: Clock,
+    body_s: float = BODY_S,
 ) -> FastAPI:
     """The application with what its routes use."""
-    app = FastAPI(title="vitalwire enrolment", openapi_url=None, docs_url=None, redoc_url=None)
+    app = WrappedApp("vitalwire enrolment", lambda within: Bounds(within, counters, body_s=body_s))
     app.state.access, app.state.audit, app.state.strangers = access, audit, strangers
     app.state.register, app.state.authority, app.state.keeper = register, authority, keeper
     app.state.counters, app.state.limiter = counters, Limiter(clock)
     app.router.routes += router.routes
     app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(BeyondLimit, _beyond)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     return app
 
@@ -126,6 +132,17 @@ def _no(status: int, reason: str) -> Response:
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return _no(error.status, error.reason)
+
+
+async def _beyond(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BeyondLimit)
+    response = _no(error.status, error.reason)
+    response.headers["Connection"] = "close"
+    return response
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it; as an error of ours each would be a traceback
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

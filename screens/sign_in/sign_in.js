@@ -13,8 +13,7 @@ let isBusy = false;
 
 /** What the way back from the site's own sign-in says. */
 function problemOf(query) {
-  if (query.has("refused")) return { key: "sign_in_refused_elsewhere" };
-  return /^\d{1,4}$/.test(query.get("wait") ?? "") ? { key: "sign_in_wait", s: query.get("wait") } : null;
+  return query.has("refused") ? { key: "sign_in_refused_elsewhere" } : null;
 }
 
 function build() {

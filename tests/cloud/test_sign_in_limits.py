@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from cloud.sign_in_limits import PER_ACCOUNT, PER_SOURCE, STARTS_AT_ONCE, SignInLimits, StartLimits
+from cloud.sign_in_limits import PER_ACCOUNT, PER_SOURCE, SignInLimits
 from tests.cloud.cloud_frames import FakeClock
 
 S = 1_000_000
@@ -59,15 +59,16 @@ def test_a_flood_of_names_and_addresses_takes_bounded_memory() -> None:
     assert used < 2_000_000
 
 
-def test_a_source_begins_some_times_at_once_and_then_by_the_interval() -> None:
-    clock = FakeClock()
-    limits = StartLimits(clock, most_entries=2)
-    assert [limits.take("fd00::1") for _ in range(STARTS_AT_ONCE)] == [0] * STARTS_AT_ONCE
-    assert [limits.take("fd00::2"), limits.take("10.0.0.1")] == [2, 0]
-    clock.us += 2_000_000
-    assert [limits.take("fd00::1"), limits.take("fd00::1")] == [0, 2]
-    clock.us += 3600_000_000
-    assert [limits.take("fd00::1") for _ in range(STARTS_AT_ONCE + 1)] == [*[0] * STARTS_AT_ONCE, 2]
-    for number in range(9):
-        limits.take(f"10.0.1.{number}")
-    assert len(limits._whole_us) == 2
+def test_a_known_browser_has_a_limit_of_its_own() -> None:
+    limits = SignInLimits(FakeClock())
+    for number in range(100):
+        limits.take(f"name-{number % 10}", "10.0.0.1")
+        limits.take("wang", f"10.0.1.{number}")
+    assert limits.take("wang", "10.0.0.2") is not None
+    assert [limits.take("wang", "10.0.0.1", "b1") for _ in range(PER_ACCOUNT.free)] == [None] * PER_ACCOUNT.free
+    wait = limits.take("wang", "10.0.0.1", "b1")
+    assert wait is not None
+    assert wait.seconds == 1
+    assert limits.take("wang", "10.0.0.1", "b2") is None
+    limits.give_back("wang", "10.0.0.1", "b1", succeeded=True)
+    assert limits.take("wang", "10.0.0.1", "b1") is None

@@ -20,6 +20,7 @@ from cloud.api.tokens import read_tokens
 from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands
 from cloud.counters import Counters
+from cloud.devices import Devices
 from cloud.feed import Feed
 from cloud.oidc import OidcProvider
 from cloud.passwords import PasswordDesk
@@ -60,7 +61,16 @@ def build(
     return build_app(
         access=Access(access, tokens, sign_ins),
         desk=SignInDesk(
-            database, clock, counters, audit, strangers, sign_ins, passwords or PasswordDesk(), access.mode, provider
+            database,
+            clock,
+            counters,
+            audit,
+            strangers,
+            sign_ins,
+            passwords,
+            Devices(b"key of a test"),
+            access.mode,
+            provider,
         ),
         reach=reach,
         unseen=UnseenAlerts(feed, reach),

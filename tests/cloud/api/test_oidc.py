@@ -22,7 +22,6 @@ from joserfc.jwk import RSAKey
 
 from cloud.access_config import AccessConfig, AccessMode, OidcConfig
 from cloud.oidc import open_provider
-from cloud.sign_in_limits import STARTS_AT_ONCE
 from cloud.store import accounts
 from cloud.store.accounts import Account
 from cloud.store.database import Database
@@ -103,16 +102,23 @@ async def test_somebody_the_provider_vouches_for_is_signed_in(app: FastAPI, data
     assert "王力" not in said
 
 
-async def test_a_source_that_begins_without_end_has_to_wait(app: FastAPI, provider: IdentityProvider) -> None:
-    async with client_of(app, **ORIGIN) as client:
-        for _ in range(STARTS_AT_ONCE):
-            assert (await client.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
-        answer = await client.get("/api/v1/oidc/start")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?wait=2")
-        assert answer.headers["cache-control"] == "no-store"
+async def test_who_begins_without_end_pushes_out_nobody_else(
+    app: FastAPI, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.oidc._MOST_PENDING", 100)
     transport = httpx.ASGITransport(app, client=("10.0.0.10", 1))
-    async with httpx.AsyncClient(transport=transport, base_url=HERE) as other:
-        assert (await other.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
+    async with (
+        client_of(app, **ORIGIN) as flood,
+        client_of(app, **ORIGIN) as neighbour,
+        httpx.AsyncClient(transport=transport, base_url=HERE) as other,
+    ):
+        left = await to_the_provider(other)
+        for _ in range(300):
+            assert (await flood.get("/api/v1/oidc/start")).headers["location"].startswith(provider.issuer)
+        assert len(app.state.desk.provider._pending) == 51
+        assert (await other.get(left)).headers["location"].startswith("/sign-in?next")
+        await sign_in(neighbour)  # behind the same address, while it goes on
+        assert (await neighbour.get("/api/v1/sessions")).status_code == 200
 
 
 def only(database: Database) -> Account:
@@ -260,7 +266,7 @@ async def test_one_client_serves_every_sign_in_and_keeps_nothing_of_any(
     monkeypatch.setattr("cloud.oidc._METADATA_US", 0)
     async with app.state.desk.provider as ours:
         for _ in range(2):
-            await ours.depart("")
+            await ours.depart("", "10.0.0.9")
         assert list(ours._client.cookies.jar) == []
     assert ours._client.is_closed
     assert provider.asked == ["/.well-known/openid-configuration"] * 2

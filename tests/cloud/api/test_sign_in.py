@@ -222,3 +222,18 @@ async def test_a_token_in_a_cookie_does_not_stand_in_for_who_signed_in(database:
         assert (await alone.get("/api/v1/me")).json()["name"] == ""
     async with client_of(app, Authorization="Bearer wall-token") as machine:
         assert (await machine.get("/api/v1/me")).json()["name"] == "wall"
+
+
+async def test_a_flood_from_a_hospitals_address_shuts_out_no_browser_that_is_known(app: FastAPI) -> None:
+    async with client_of(app, **ORIGIN) as known, client_of(app, **ORIGIN) as flood, client_of(app, **ORIGIN) as fresh:
+        assert (await ask(known)).status_code == 200
+        cookie = next(one for one in known.cookies.jar if one.name == "vw_device")
+        assert cookie.has_nonstandard_attr("HttpOnly")
+        assert cookie.get_nonstandard_attr("SameSite") == "strict"
+        for number in range(60):
+            await flood.post("/api/v1/sign-in", json={"name": f"name-{number}", "password": "x" * 20})
+        assert (await ask(fresh)).status_code == 429
+        assert (await ask(known)).status_code == 200
+        # For its own account, and no more often than anybody may try one.
+        assert (await ask(known, name="chen")).status_code == 429
+        assert [(await ask(known, password="x" * 20)).status_code for _ in range(6)] == [401] * 5 + [429]
