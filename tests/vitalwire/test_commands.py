@@ -227,3 +227,14 @@ def test_doctor_names_a_broker_that_does_not_answer(tmp_path: Path, capsys: pyte
     path.write_text(f'gateway = "a"\n[uplink]\nendpoints = ["mqtt://127.0.0.1:{port}"]')
     assert main(["doctor", "-c", str(path)]) == 1
     assert f"BAD   broker: mqtt://127.0.0.1:{port}" in capsys.readouterr().out
+
+
+def test_the_cloud_of_an_enrolment_is_named_before_or_behind_the_act(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "cloud.toml").write_text('[access]\nmode = "accounts"\n')
+    for call in (["-c", str(file), "list"], ["list", "-c", str(file)]):
+        assert main(["enrolment", *call]) == 2
+        assert f"{file}: has no [enrolment]" in capsys.readouterr().err
+    assert main(["enrolment", "list"]) == 2
+    assert "-c CONFIG" in capsys.readouterr().err
