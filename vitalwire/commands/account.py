@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
-from vitalwire.store_file import add_store_anywhere, check_named
+from vitalwire.store_file import add_store_anywhere, check_is_there, check_named, opened_store
 
 if TYPE_CHECKING:
     from cloud.store.accounts import Account
@@ -48,22 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what was done. Whatever changes an account is in the audit log as the command line's act."""
     from cloud.app import store_location
     from cloud.config import read
-    from cloud.store.database import Database, StoreTooNew, StoreUnavailable
 
     check_named(arguments)
-    location = arguments.store or store_location(read(arguments.config))
-    if arguments.store is not None and not arguments.store.parent.is_dir():
-        raise UsageError(f"--store {arguments.store}: no such folder")
-    try:
-        database = Database(location)
-    except (StoreUnavailable, StoreTooNew) as error:
-        raise UsageError(f"{location}: {error}") from None
-    try:
+    if arguments.store is not None:
+        check_is_there(arguments.store)
+    with opened_store(arguments.store or store_location(read(arguments.config))) as database:
         return _list(database) if arguments.act == "list" else _change(database, arguments)
-    except StoreUnavailable as error:
-        raise UsageError(f"{location}: {error}") from None
-    finally:
-        database.close()
 
 
 def _list(database: Database) -> int:
