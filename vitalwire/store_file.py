@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
+
+if TYPE_CHECKING:
+    from cloud.store.database import Database
+    from cloud.store.location import StoreLocation
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +20,59 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("-c", "--config", type=Path, help="the cloud's configuration, which says where its store lies")
     which.add_argument("--store", type=Path, metavar="FILE", help="the cloud's store.sqlite; default: the last demo's")
+
+
+def add_store_anywhere(
+    parser: argparse.ArgumentParser, acts: Iterable[argparse.ArgumentParser], *, config_only: bool = False
+) -> None:
+    """-c FILE or, unless `config_only`, --store FILE, before the sub-command or behind it; then `check_named`."""
+    # Behind it nothing is the default: it would take away what was said before.
+    for each, default in ((parser, None), *((act, argparse.SUPPRESS) for act in acts)):
+        each.add_argument("-c", "--config", type=Path, default=default, help="the cloud's configuration")
+        if not config_only:
+            each.add_argument("--store", type=Path, metavar="FILE", default=default, help="the cloud's store.sqlite")
+
+
+def check_named(arguments: argparse.Namespace, *, config_only: bool = False) -> None:
+    """Raises UsageError unless one store is named, by one way."""
+    if config_only:
+        if arguments.config is None:
+            raise UsageError("which cloud? name its configuration: -c CONFIG")
+    elif arguments.config is None and arguments.store is None:
+        raise UsageError("which store? name one: -c CONFIG or --store FILE")
+    elif arguments.config is not None and arguments.store is not None:
+        raise UsageError("-c and --store: give one of them")
+
+
+def check_is_there(store: Path, key: str = "--store") -> None:
+    """Only the configured store may be made by opening it: a mistyped name must not be. Raises UsageError."""
+    try:
+        is_there = store.is_file()
+    except OSError as error:
+        raise UsageError(f"{key} {store}: {error.strerror}") from None
+    if not is_there:
+        raise UsageError(f"{key} {store}: no such file; name the store.sqlite of a cloud or of a demo's --state")
+
+
+@contextmanager
+def opened_store(location: StoreLocation) -> Iterator[Database]:
+    """The store, closed at the end; what is wrong with it is one sentence. Raises UsageError."""
+    from sqlalchemy.exc import DatabaseError
+
+    from cloud.store.database import Database, StoreTooNew, StoreUnavailable
+
+    try:
+        database = Database(location)
+    except (StoreUnavailable, StoreTooNew) as error:
+        raise UsageError(f"{location}: {error}") from None
+    except DatabaseError as error:
+        raise UsageError(f"{location}: not a store: {error.orig}") from None
+    try:
+        yield database
+    except StoreUnavailable as error:
+        raise UsageError(f"{location}: {error}") from None
+    finally:
+        database.close()
 
 
 def store_file(arguments: argparse.Namespace) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cloud.store.database import STORE_ID, STORE_ID_BYTES, known_revisions
-from cloud.store.sqlite import StoreInUse, StoreLock
+from cloud.store.sqlite import StoreInUse, StoreLock, create_private
 
 # Readers do not wait in a WAL; this is for a store that is just being opened or closed.
 _BUSY_S = 10.0
@@ -56,6 +56,7 @@ def back_up(store: Path, target: Path) -> Backup:
     partial = target.with_name(f"{target.name}.partial")
     with _held(store, is_alone=False), _named_errors(store, target), _removed_on_error(partial):
         partial.unlink(missing_ok=True)
+        create_private(partial)
         with closing(_open(store, is_readonly=True)) as source, closing(_open(partial)) as copy:
             # All pages in one step: they are one moment of the store. In several steps every commit of the running
             # cloud would make the copy begin again, and it would never end.
@@ -92,10 +93,12 @@ def restore(path: Path, store: Path, *, now_us: int) -> Restored:
     A store that lies there is set aside, not deleted; `now_us` goes into its name. Everybody is signed out.
     """
     backup = verify(path)
-    store.parent.mkdir(parents=True, exist_ok=True)
+    store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     staged = store.with_name(f"{store.name}.restoring")
     store_id = os.urandom(STORE_ID_BYTES)
     with _held(store, is_alone=True), _named_errors(path, store), _removed_on_error(staged):
+        staged.unlink(missing_ok=True)
+        create_private(staged)
         shutil.copyfile(path, staged)
         if _sha256(staged) != backup.sha256:
             raise BackupRefused(f"{path} changed while it was read")

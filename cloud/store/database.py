@@ -49,6 +49,8 @@ class Database:
             self.engine = _open(location)
         except StoreInUse as error:
             raise StoreUnavailable(str(error)) from error
+        except OSError as error:  # its folder cannot be made, or not be written to
+            raise StoreUnavailable(f"{error.filename}: {error.strerror}") from error
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
         try:
             with self._named_errors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from cloud.store.engine import Insert, Row
+
+_log = logging.getLogger(__name__)
 
 # Readers of a WAL never wait; this is for another process writing.
 _BUSY_MS = 5_000
@@ -63,8 +66,14 @@ class SqliteEngine:
     )
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = StoreLock(path, is_alone=False)
+        try:
+            create_private(path)
+            _tighten(path)
+        except BaseException:
+            self._lock.release()
+            raise
         self.core = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=8, hide_parameters=True)
         sa.event.listen(self.core, "connect", _prepare_connection)
 
@@ -86,6 +95,28 @@ class SqliteEngine:
         """Closes every connection."""
         self.core.dispose()
         self._lock.release()
+
+
+def create_private(path: Path) -> None:
+    """Makes an empty file that only its owner may read, unless it is there: SQLite itself would ask the umask.
+
+    Its log and index, -wal and -shm, take the file's mode.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _tighten(path: Path) -> None:
+    """Takes a store that an older version made from everybody else; one of another user stays as it is."""
+    files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    lax = [file for file in files if file.exists() and file.stat().st_mode & 0o077]
+    try:
+        for file in lax:
+            file.chmod(0o600)
+    except PermissionError as error:
+        _log.warning("others may read the store, and this user cannot forbid it: %s", error)
+    else:
+        if lax:
+            _log.warning("others could read the store, now only its owner can: %s", ", ".join(map(str, lax)))
 
 
 class SqliteWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cloud.passwords import verify
 from cloud.store import accounts, schema
 from cloud.store.accounts import Account
 from cloud.store.database import Database
+from tests.conftest import ROOT
 from vitalwire.__main__ import main
 
 GOOD = "blue kettle on tuesday"
@@ -108,3 +110,35 @@ def test_a_weak_password_or_a_taken_name_is_refused(
     assert add(tmp_path, "wang.li", "--role", "operator") == 0
     assert add(tmp_path, "wang.li", "--role", "auditor") == 2
     assert "there is such an account" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_documentation_run_as_they_stand_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").write_text(GOOD)
+    (tmp_path / "cloud.toml").write_text('state_dir = "state"\n[access]\nmode = "accounts"\n')
+    lines = (ROOT / "docs" / "access.md").read_text(encoding="utf-8").splitlines()
+    calls = [shlex.split(line)[1:] for line in lines if line.startswith("vitalwire account add")]
+    assert len(calls) == 2
+    for call in calls:
+        assert main([*call, "--password-file", "good"]) == 0, call
+    capsys.readouterr()
+    assert main(["account", "-c", "cloud.toml", "list"]) == 0
+    assert [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["root.op", "operator"],
+        ["wang.li", "er_clinician"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list",), "-c CONFIG or --store FILE"),
+        (("--store", "a", "list", "-c", "b"), "give one of them"),
+        (("list", "--store", "a", "-c", "b"), "give one of them"),
+    ],
+)
+def test_a_store_is_named_once(words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["account", *words]) == 2
+    assert said in capsys.readouterr().err

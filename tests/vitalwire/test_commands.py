@@ -227,3 +227,45 @@ def test_doctor_names_a_broker_that_does_not_answer(tmp_path: Path, capsys: pyte
     path.write_text(f'gateway = "a"\n[uplink]\nendpoints = ["mqtt://127.0.0.1:{port}"]')
     assert main(["doctor", "-c", str(path)]) == 1
     assert f"BAD   broker: mqtt://127.0.0.1:{port}" in capsys.readouterr().out
+
+
+def test_the_cloud_of_an_enrolment_is_named_before_or_behind_the_act(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "cloud.toml").write_text('[access]\nmode = "accounts"\n')
+    for call in (["-c", str(file), "list"], ["list", "-c", str(file)]):
+        assert main(["enrolment", *call]) == 2
+        assert f"{file}: has no [enrolment]" in capsys.readouterr().err
+    assert main(["enrolment", "list"]) == 2
+    assert "-c CONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [["account", "list"], ["audit", "verify"], ["audit", "head"], ["export", "s1", "--wfdb", "out"], ["backup", "out"]],
+)
+def test_a_mistyped_store_is_named_and_never_made(
+    call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("hello" * 1000)
+    for name in ("stor.sqlite", "nope/store.sqlite", "text/store.sqlite", "text"):
+        assert main([*call, "--store", name]) == 2
+        said = capsys.readouterr().err
+        assert name in said
+        assert said.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} - {"text.lock"} == {"text"}
+
+
+@pytest.mark.parametrize("call", [["account", "list"], ["cloud"]])
+def test_a_state_folder_that_cannot_be_made_is_one_sentence(
+    call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    listen = f'[api]\nlisten = "127.0.0.1:{free_port()}"\n'
+    file = tmp_path / "cloud.toml"
+    file.write_text(f'state_dir = "{tmp_path}/file/state"\n[access]\nmode = "accounts"\n{listen}')
+    assert main([*call, "-c", str(file)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("vitalwire: ")
+    assert f"{tmp_path}/file" in said[-1]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
+from vitalwire.store_file import add_store_anywhere, check_is_there, check_named, opened_store
 
 if TYPE_CHECKING:
     from cloud.store.accounts import Account
@@ -26,15 +27,13 @@ _HOSPITAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, what to do, to whom. There is no argument for a password: it would stand in `ps` and history."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("-c", "--config", type=Path, help="the cloud's configuration, which says where its store lies")
-    which.add_argument("--store", type=Path, metavar="FILE", help="the cloud's store.sqlite")
     acts = parser.add_subparsers(dest="act", required=True, metavar="add|role|disable|list|password")
     add = acts.add_parser("add", help="a new account; asks for its password")
     role = acts.add_parser("role", help="another role or hospital; signs the person out everywhere")
     disable = acts.add_parser("disable", help="no more sign-in; signs the person out everywhere")
     password = acts.add_parser("password", help="another password; signs the person out and enables the account")
-    acts.add_parser("list", help="every account")
+    listing = acts.add_parser("list", help="every account")
+    add_store_anywhere(parser, (add, role, disable, password, listing))
     for act in (add, role, disable, password):
         act.add_argument("name", metavar="NAME", help="2 to 63 of a-z, 0-9, '.', '_' and '-'")
     for act in (add, role):
@@ -49,21 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what was done. Whatever changes an account is in the audit log as the command line's act."""
     from cloud.app import store_location
     from cloud.config import read
-    from cloud.store.database import Database, StoreTooNew, StoreUnavailable
 
-    location = arguments.store or store_location(read(arguments.config))
-    if arguments.store is not None and not arguments.store.parent.is_dir():
-        raise UsageError(f"--store {arguments.store}: no such folder")
-    try:
-        database = Database(location)
-    except (StoreUnavailable, StoreTooNew) as error:
-        raise UsageError(f"{location}: {error}") from None
-    try:
+    check_named(arguments)
+    if arguments.store is not None:
+        check_is_there(arguments.store)
+    with opened_store(arguments.store or store_location(read(arguments.config))) as database:
         return _list(database) if arguments.act == "list" else _change(database, arguments)
-    except StoreUnavailable as error:
-        raise UsageError(f"{location}: {error}") from None
-    finally:
-        database.close()
 
 
 def _list(database: Database) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
+from vitalwire.store_file import check_is_there
 from wire.configuration import ConfigError
 
 if TYPE_CHECKING:
@@ -72,12 +73,16 @@ def _where(arguments: argparse.Namespace) -> tuple[StoreLocation, HeadFile | Non
     if arguments.config is not None:
         config = read(arguments.config)
         location = store_location(config)
+        if isinstance(location, Path):
+            check_is_there(location, f"{arguments.config}: store")
         return location, head_file(location, config.state_path)
     try:
         named = arguments.store or str(demo_home() / "cloud" / STORE_FILE)
         location = parse_store_url(named) if "://" in named or named.startswith("sqlite:") else Path(named)
     except ValueError as error:
         raise ConfigError(f"--store: {error}") from None
+    if isinstance(location, Path):
+        check_is_there(location)
     return location, head_file(location, location.parent) if isinstance(location, Path) else None
 
 

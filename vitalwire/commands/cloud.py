@@ -29,5 +29,5 @@ def run(arguments: argparse.Namespace) -> int:
         return run_until_stopped(
             lambda: app.run(config, ready=lambda address: service.ready(), service=service), service
         )
-    except* (BrokerUnavailable, StoreUnavailable, StoreTooNew) as group:
+    except* (BrokerUnavailable, StoreUnavailable, StoreTooNew, OSError) as group:
         raise UsageError(f"{arguments.config}: {group.exceptions[0]}") from None

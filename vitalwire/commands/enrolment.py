@@ -9,10 +9,10 @@ import argparse
 import asyncio
 import datetime
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
+from vitalwire.store_file import add_store_anywhere, check_named
 
 if TYPE_CHECKING:
     from cloud.enrolment.authority import Authority
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of which cloud, what, and which box."""
-    parser.add_argument("-c", "--config", type=Path, required=True, help="the cloud's configuration, with [enrolment]")
     acts = parser.add_subparsers(dest="act", required=True, metavar="code|revoke|list")
     code = acts.add_parser("code", help="a code with which this box can enrol once, within the hour")
     code.add_argument("gateway", metavar="GATEWAY", help="as the cloud's configuration names it")
     revoke = acts.add_parser("revoke", help="cut a box off now: its connection ends and no certificate of it counts")
     revoke.add_argument("gateway", metavar="GATEWAY")
-    acts.add_parser("list", help="the last certificate of every box")
+    listing = acts.add_parser("list", help="the last certificate of every box")
+    add_store_anywhere(parser, (code, revoke, listing), config_only=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cloud.store.database import Database, StoreTooNew, StoreUnavailable
     from wire.clock import SystemClock
 
+    check_named(arguments, config_only=True)
     config = read(arguments.config)
     if config.enrolment is None:
         raise UsageError(f"{arguments.config}: has no [enrolment]")

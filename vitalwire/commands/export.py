@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from vitalwire.command import UsageError
+from vitalwire.store_file import check_is_there, opened_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,23 +23,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the records written."""
     from cloud.config import STORE_FILE
     from cloud.export import export_wfdb
-    from cloud.store.database import Database
     from cloud.store.reader import StoreReader, UnknownSession
     from vitalwire.stage import demo_home
 
     store: Path = arguments.store or demo_home() / "cloud" / STORE_FILE
-    if not store.is_file():
-        raise UsageError(f"--store {store}: no such file; name the store.sqlite of a cloud or of a demo's --state")
-    database = Database(store)
+    check_is_there(store)
     try:
-        reader = StoreReader(database)
-        of_gateway = [one.session_id for one in reader.sessions(most=1000) if one.gateway == arguments.session]
-        session = of_gateway[0] if len(of_gateway) == 1 else arguments.session
-        written = export_wfdb(reader, session, arguments.wfdb)
+        with opened_store(store) as database:
+            reader = StoreReader(database)
+            of_gateway = [one.session_id for one in reader.sessions(most=1000) if one.gateway == arguments.session]
+            session = of_gateway[0] if len(of_gateway) == 1 else arguments.session
+            written = export_wfdb(reader, session, arguments.wfdb)
     except UnknownSession as error:
         raise UsageError(str(error.args[0])) from None
-    finally:
-        database.close()
+    except OSError as error:
+        raise UsageError(f"--wfdb {arguments.wfdb}: {error.strerror}") from None
     for record in written:
         print(record)
     if not written:
