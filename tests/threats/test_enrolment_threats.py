@@ -300,7 +300,8 @@ async def test_a_forged_replayed_or_foreign_command_is_not_obeyed(
                 await asyncio.sleep(0.05)
     await bare.close()
     assert counters["commands_forged"] == len(forged)
-    assert (counters["commands_expired"], counters["commands_done"], counters["commands_repeated"]) == (1, 2, 1)
+    assert (counters["commands_expired"], counters["commands_done"]) == (1, 2)
+    assert counters["commands_repeated"] >= 1  # the cloud itself asks again where an answer takes long
     assert enrolled_cloud.edge_toml.read_text() == before
 
 
