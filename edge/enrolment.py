@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge.identity import Identity, IdentityError, new_key, signing_request, trusting, write_identity
-from wire.clock import Clock, SystemClock
+from wire.clock import Clock
 from wire.enrolment import (
     AUTHORITY_PATH,
     ENROL_PATH,
@@ -60,7 +60,7 @@ def enrol(folder: Path, gateway: str, url: str, code: str, authority: str) -> No
     try:
         key = new_key()
         request = EnrolmentRequest(code, signing_request(key, gateway))
-        enrolled = _ask(url, ENROL_PATH, request, trusting(pinned, SystemClock()))
+        enrolled = _ask(url, ENROL_PATH, request, trusting(pinned))
     finally:
         pinned.unlink()
     if _der(enrolled.authority) != _der(authority):
@@ -72,7 +72,7 @@ def renew(identity: Identity, clock: Clock) -> None:
     """Gets the next certificate, beside the one that works. Waits, raises as `enrol`."""
     request = RenewalRequest(identity.validity().serial, identity.next_request(), clock.now_us(), b"")
     request = msgspec.structs.replace(request, signature=identity.sign(renewal_bytes(request)))
-    identity.take_next(_ask(identity.url, RENEW_PATH, request, trusting(identity.ca_file, clock)))
+    identity.take_next(_ask(identity.url, RENEW_PATH, request, trusting(identity.ca_file)))
 
 
 def fetch_authority(url: str, fingerprint: str) -> str:

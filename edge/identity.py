@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from wire.clock import MICROSECONDS, Clock
+from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS
 from wire.commands import Command, signed_bytes
 from wire.configuration import ConfigError
 from wire.enrolment import Enrolled, identity
@@ -78,10 +78,14 @@ class Identity:
             return False
         return True
 
-    def context(self, candidate: Path, clock: Clock) -> ssl.SSLContext:
+    def context(self, candidate: Path, now_us: int) -> ssl.SSLContext:
         """TLS towards the cloud that enrolled this box, and no other, as `candidate`."""
-        context = trusting(self.ca_file, clock)
+        context = trusting(self.ca_file)
         context.load_cert_chain(candidate)
+        if now_us < EARLIEST_PLAUSIBLE_US:
+            # A box whose clock was never set must not keep its readings to itself for that. Who may answer is still
+            # the one authority it pinned; an expired certificate of that one's is what it cannot tell.
+            context.verify_flags |= _NO_CHECK_TIME
         return context
 
     def worked(self, candidate: Path) -> None:
@@ -160,26 +164,10 @@ def check(pem: str, key: ec.EllipticCurvePrivateKey, authority: str, gateway: st
         raise IdentityError(f"the certificate is of {', '.join(common)}, this box is {gateway}")
 
 
-def trusting(ca_file: Path, clock: Clock) -> ssl.SSLContext:
-    """TLS to whoever this authority vouches for, and nobody else.
-
-    OpenSSL asks the machine's clock, which may be in 1970 or a month behind: a box must not keep its readings to itself
-    for that. So we ask `clock`, and only where it is known to be right; who answers is the authority's word alone.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def trusting(ca_file: Path) -> ssl.SSLContext:
+    """TLS 1.2 and above to who is signed by this authority, under the name asked for."""
+    context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(ca_file)
-    context.verify_flags |= _NO_CHECK_TIME
-
-    class NotExpired(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            peer = self.getpeercert() or {}
-            until_s = ssl.cert_time_to_seconds(str(peer["notAfter"]))
-            if clock.state().synchronised and clock.now_us() > until_s * MICROSECONDS:
-                raise ssl.SSLCertVerificationError("certificate has expired")
-
-    context.sslsocket_class = NotExpired
     return context
 
 

@@ -259,7 +259,7 @@ class Uplink:
 
     def _tls(self, certificate: Path | None) -> ssl.SSLContext:
         if self._identity is not None and certificate is not None:
-            return self._identity.context(certificate, self._clock)
+            return self._identity.context(certificate, self._clock.now_us())
         context = ssl.create_default_context(cafile=self._config.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certificate is not None:

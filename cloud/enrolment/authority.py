@@ -129,8 +129,7 @@ class Authority:
             return False
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         life = found.not_valid_after_utc - found.not_valid_before_utc
-        # One that was made by a clock in the future holds for nobody until then.
-        is_young = found.not_valid_before_utc <= self._now() < found.not_valid_before_utc + life * RENEWED_AT
+        is_young = self._now() < found.not_valid_before_utc + life * RENEWED_AT
         return is_young and list(names) == _general_names(self._names)
 
     def _builder(

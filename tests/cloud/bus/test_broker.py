@@ -152,5 +152,4 @@ def test_tls_keys_reach_the_mqtt_listener(config: CloudConfig) -> None:
     text = broker_config(msgspec.structs.replace(config, broker=secured), {"ingest": "a", "gw-1": "b", "gw-2": "c"})
     assert '"verify": true' in text
     assert '"cert_file": "server.crt"' in text
-    assert '"timeout": 10.0' in text  # a handshake over a slow link takes longer than the 2 s that nats gives
     assert "$MQTT" not in text
