@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS
+from edge.trust import trusting_whenever
+from wire.clock import MICROSECONDS, Clock
 from wire.commands import Command, signed_bytes
 from wire.configuration import ConfigError
 from wire.enrolment import Enrolled, identity
 
 _PEM = serialization.Encoding.PEM
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which ssl does not name
 
 
 class IdentityError(Exception):
@@ -78,14 +78,10 @@ class Identity:
             return False
         return True
 
-    def context(self, candidate: Path, now_us: int) -> ssl.SSLContext:
+    def context(self, candidate: Path, clock: Clock) -> ssl.SSLContext:
         """TLS towards the cloud that enrolled this box, and no other, as `candidate`."""
-        context = trusting(self.ca_file)
+        context = trusting_whenever(self.ca_file, clock)
         context.load_cert_chain(candidate)
-        if now_us < EARLIEST_PLAUSIBLE_US:
-            # A box whose clock was never set must not keep its readings to itself for that. Who may answer is still
-            # the one authority it pinned; an expired certificate of that one's is what it cannot tell.
-            context.verify_flags |= _NO_CHECK_TIME
         return context
 
     def worked(self, candidate: Path) -> None:
@@ -162,13 +158,6 @@ def check(pem: str, key: ec.EllipticCurvePrivateKey, authority: str, gateway: st
         raise IdentityError("the certificate is of another key")
     if common != [gateway] or uris != [identity(gateway, f"{certificate.serial_number:x}")]:
         raise IdentityError(f"the certificate is of {', '.join(common)}, this box is {gateway}")
-
-
-def trusting(ca_file: Path) -> ssl.SSLContext:
-    """TLS 1.2 and above to who is signed by this authority, under the name asked for."""
-    context = ssl.create_default_context(cafile=ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -20,6 +20,7 @@ from edge.budget import Budget
 from edge.dispatch import Dispatch
 from edge.identity import Identity, IdentityError
 from edge.spool import Chunk, Spool, SpoolUnavailable
+from edge.trust import trusting, trusting_whenever
 from edge.window import Sent, way_us
 from wire import topics
 from wire.backoff import Backoff
@@ -259,9 +260,11 @@ class Uplink:
 
     def _tls(self, certificate: Path | None) -> ssl.SSLContext:
         if self._identity is not None and certificate is not None:
-            return self._identity.context(certificate, self._clock.now_us())
-        context = ssl.create_default_context(cafile=self._config.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+            return self._identity.context(certificate, self._clock)
+        if self._config.ca_file is not None:
+            context = trusting_whenever(Path(self._config.ca_file), self._clock)
+        else:
+            context = trusting(None)
         if certificate is not None:
             context.load_cert_chain(certificate)
         return context

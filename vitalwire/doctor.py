@@ -173,7 +173,7 @@ def _lets_in(endpoint: str, identity: Identity) -> Finding:
     """Says MQTT's first words with the box's certificate, under a name that ends no connection of the agent."""
     host, port = _address(endpoint)
     try:
-        context = identity.context(identity.current, SystemClock().now_us())
+        context = identity.context(identity.current, SystemClock())
         with (
             socket.create_connection((host, port), timeout=_CONNECT_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as link,
