@@ -293,6 +293,7 @@ class Uplink:
             max_inflight_messages=_IN_FLIGHT,
             will=self._last_will(),
         )
+        client._client.connect_timeout = _CONNECT_S  # its own 5 s are for a whole TLS handshake: too few on a slow link
         client.pending_calls_threshold = _IN_FLIGHT  # it logs about more calls in flight than this; windows bound ours
         return client
 
