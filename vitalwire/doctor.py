@@ -146,12 +146,13 @@ def _certificate(path: Path, *, is_renewed: bool) -> Finding:
     except (OSError, IdentityError) as error:
         return Finding(Level.BAD, "certificate", str(error))
     now_us = SystemClock().now_us()
-    again = "enrol again with a new code" if is_renewed else "ask the site's authority for another"
+    again = "ask the site's authority for another"
+    late = "the agent renews it when it reaches the cloud; if that says no, enrol again with a new code"
     until = datetime.fromtimestamp(validity.until_us / MICROSECONDS, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if now_us < EARLIEST_PLAUSIBLE_US:
         return Finding(Level.WARN, "certificate", f"{path}: good until {until}, as far as a clock not set can tell")
     if now_us >= validity.until_us:
-        return Finding(Level.BAD, "certificate", f"{path}: expired {until}: {again}")
+        return Finding(Level.BAD, "certificate", f"{path}: expired {until}: {late if is_renewed else again}")
     if now_us < validity.from_us:
         return Finding(Level.BAD, "certificate", f"{path}: is not good yet by this box's clock: set the clock")
     days = (validity.until_us - now_us) / (86_400 * MICROSECONDS)

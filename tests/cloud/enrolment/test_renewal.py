@@ -12,9 +12,10 @@ import pytest
 from cloud.config import CloudConfig
 from edge.enrolment import renew
 from edge.identity import Identity, key_pem, new_key
+from edge.renewal import Renewal
 from edge.spool import Spool, SpoolConfig
 from edge.uplink import Uplink, UplinkConfig
-from tests.cloud.enrolment_site import EnrolmentSite, MovableClock, enrolment_site, forged_certificate
+from tests.cloud.enrolment_site import DAY_US, EnrolmentSite, MovableClock, enrolment_site, forged_certificate
 from tests.cloud.slow_way import slow_way
 from wire.clock import SystemClock
 
@@ -90,3 +91,20 @@ async def test_a_box_behind_a_slow_link_comes_in_at_its_first_try(site: Enrolmen
         way.first_held_s = 3.0  # longer than the 2 s a broker has for the handshake unless it is told
         async with uplink_of(site, box, tmp_path, way.port) as uplink:
             assert uplink.counts["uplink_lost"] == 0
+
+
+async def test_a_box_whose_certificate_has_expired_renews_and_comes_in(
+    config: CloudConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.uplink._CONNECT_S", 1.0)  # the client library does not see that TLS was refused
+    moved = MovableClock()
+    moved.shift_us = -40 * DAY_US
+    async with enrolment_site(config, tmp_path, moved) as site:
+        box = await site.enrol("gw-1", is_good=False)
+        moved.shift_us = 0
+        assert not await site.is_let_in(box.current)
+        renewing = asyncio.create_task(Renewal(box, SystemClock()).run())
+        async with uplink_of(site, box, tmp_path):
+            assert (box.validity().until_us > SystemClock().now_us(), box.is_next_waiting) == (True, False)
+        renewing.cancel()
+        await asyncio.wait([renewing])
