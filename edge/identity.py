@@ -110,10 +110,14 @@ class Identity:
         return validity_of(self.next).from_us
 
     def next_request(self) -> str:
-        """A signing request for the next key, in PEM. Writes the key before it is asked for, once."""
+        """A signing request for the next key, in PEM. Writes the key before it is asked for.
+
+        The same key until it has a certificate: an answer may be lost.
+        """
         try:
             key = _read_key(self._next_key)
-            is_used = key.public_key() == _certificate(self.current).public_key()  # a kill came before it was removed
+            # Of the one in use: a kill came before it was removed. Of the next: that one never got in.
+            is_used = any(_is_of(key, one) for one in (self.current, self.next))
         except (FileNotFoundError, ValueError):
             is_used = True
         if is_used:
@@ -190,6 +194,13 @@ def _certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
         raise IdentityError(f"{path}: {error}") from None
+
+
+def _is_of(key: ec.EllipticCurvePrivateKey, path: Path) -> bool:
+    try:
+        return _certificate(path).public_key() == key.public_key()
+    except (FileNotFoundError, IdentityError):
+        return False
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:

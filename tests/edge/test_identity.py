@@ -14,6 +14,7 @@ from cloud.enrolment.authority import Authority, read_csr
 from edge.identity import Identity, IdentityError, new_key, write_identity
 from edge.renewal import Renewal
 from tests.conftest import FakeClock
+from wire.clock import Clock
 from wire.configuration import ConfigError
 from wire.enrolment import Enrolled
 
@@ -143,7 +144,7 @@ def test_renewal_is_due_at_two_thirds_and_not_while_the_next_is_to_be_tried(
     box.take_next(cloud.sign(box.next_request()))
     assert not renewal.is_due()
     clock.advance_s(DAY_S)
-    assert renewal.is_due()  # it never got in: asked again, with the same key
+    assert renewal.is_due()  # it never got in
     box.next.write_text("spoilt by the disk")
     assert renewal.is_due()
 
@@ -152,3 +153,32 @@ def test_a_clock_that_was_never_set_does_not_renew(cloud: Cloud, tmp_path: Path,
     box = cloud.enrol(tmp_path / "box")
     clock.wall_us = 0
     assert not Renewal(box, clock).is_due()
+
+
+def test_a_next_certificate_that_never_got_in_is_replaced_once_a_day_by_one_of_another_key(
+    cloud: Cloud, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = cloud.enrol(tmp_path / "box")
+    asked: list[str] = []
+
+    def renew(identity: Identity, _: Clock) -> None:
+        asked.append(identity.next_request())
+        clock.advance_s(-3 * DAY_S)  # the cloud's clock is behind the box's
+        identity.take_next(cloud.sign(asked[-1]))
+        clock.advance_s(3 * DAY_S)
+
+    monkeypatch.setattr("edge.renewal.renew", renew)
+    renewal = Renewal(box, clock)
+    clock.advance_s(20 * DAY_S)
+    for _ in range(2 * 24):
+        renewal.renew_if_due()
+        clock.advance_s(3600)
+    assert len(asked) == 2
+    first, second = (x509.load_pem_x509_csr(one.encode()).public_key() for one in asked)
+    assert first != second
+
+
+def test_an_answer_that_was_lost_is_asked_for_with_the_same_key(cloud: Cloud, tmp_path: Path) -> None:
+    box = cloud.enrol(tmp_path / "box")
+    first, second = (x509.load_pem_x509_csr(box.next_request().encode()).public_key() for _ in range(2))
+    assert first == second
