@@ -17,7 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge.identity import Identity, IdentityError, new_key, signing_request, write_identity
+from edge.identity import Identity, IdentityError, make_folder, new_key, signing_request, write_identity
 from edge.trust import trusting, trusting_whenever
 from wire.clock import Clock
 from wire.enrolment import (
@@ -55,7 +55,7 @@ def enrol(folder: Path, gateway: str, url: str, code: str, authority: str) -> No
 
     Waits for the network: call it off the event loop. Raises EnrolmentFailed, IdentityError, OSError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     pinned = folder / "ca.asked.pem"
     pinned.write_text(authority, encoding="ascii")
     try:

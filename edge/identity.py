@@ -139,13 +139,23 @@ class Identity:
 def write_identity(folder: Path, url: str, key: ec.EllipticCurvePrivateKey, enrolled: Enrolled, gateway: str) -> None:
     """Writes the folder of a box just enrolled; `box.pem` last. Raises IdentityError."""
     check(enrolled.certificate, key, enrolled.authority, gateway)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     for old in ("next.pem", "next.key"):
         (folder / old).unlink(missing_ok=True)
     write_private(folder / "ca.pem", enrolled.authority)
     write_private(folder / "command.pub", enrolled.command_key)
     write_private(folder / "cloud.json", msgspec.json.encode(_Cloud(gateway, url)).decode())
     write_private(folder / "box.pem", enrolled.certificate + key_pem(key))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder if it is not there; made by root it belongs to the owner of the one above, as the agent does."""
+    if folder.exists():
+        return
+    folder.mkdir(mode=0o700, parents=True)
+    if os.geteuid() == 0:
+        above = folder.resolve().parent.stat()
+        os.chown(folder, above.st_uid, above.st_gid)
 
 
 def check(pem: str, key: ec.EllipticCurvePrivateKey, authority: str, gateway: str) -> None:
@@ -211,10 +221,13 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces a file by one that only its owner can read; after power loss it is the old or the new."""
+    """Replaces a file by one that only its folder's owner can read; after power loss it is the old or the new."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        if os.geteuid() == 0:  # the agent, who owns the folder, is to read what an administrator wrote
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -124,7 +124,11 @@ def _trust(config: EdgeConfig) -> Iterator[Finding]:
     """The certificates this box shows, and whether its brokers answer and let it in."""
     from edge.identity import Identity
 
-    identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    try:
+        identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    except ConfigError as error:
+        yield Finding(Level.BAD, "certificate", str(error))
+        return
     if identity is not None:
         yield _certificate(identity.current, is_renewed=True)
     for uplink in filter(None, (config.uplink, config.second_uplink)):

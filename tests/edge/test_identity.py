@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -182,3 +183,13 @@ def test_an_answer_that_was_lost_is_asked_for_with_the_same_key(cloud: Cloud, tm
     box = cloud.enrol(tmp_path / "box")
     first, second = (x509.load_pem_x509_csr(box.next_request().encode()).public_key() for _ in range(2))
     assert first == second
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(cloud: Cloud, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 1234, 1235)
+    cloud.enrol(state / "box")
+    written = [state / "box", *(state / "box").iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(1234, 1235)}
