@@ -15,6 +15,7 @@ from edge.identity import Identity, key_pem, new_key
 from edge.renewal import Renewal
 from edge.spool import Spool, SpoolConfig
 from edge.uplink import Uplink, UplinkConfig
+from tests.cloud.conftest import free_port
 from tests.cloud.enrolment_site import DAY_US, EnrolmentSite, MovableClock, enrolment_site, forged_certificate
 from tests.cloud.slow_way import slow_way
 from wire.clock import SystemClock
@@ -108,3 +109,13 @@ async def test_a_box_whose_certificate_has_expired_renews_and_comes_in(
             assert (box.validity().until_us > SystemClock().now_us(), box.is_next_waiting) == (True, False)
         renewing.cancel()
         await asyncio.wait([renewing])
+
+
+async def test_a_next_certificate_is_tried_at_the_second_endpoint_when_the_first_is_down(
+    site: EnrolmentSite, tmp_path: Path
+) -> None:
+    box = await site.enrol("gw-1")
+    async with uplink_of(site, box, tmp_path, free_port(), site.port) as uplink:
+        await asyncio.to_thread(renew, box, SystemClock())
+        await connected(uplink, 2)
+        assert not box.is_next_waiting
