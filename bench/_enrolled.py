@@ -63,5 +63,5 @@ def client(config: CloudConfig, gateway: str) -> aiomqtt.Client:
         password = password_path(config.state_path, gateway).read_text().strip()
         return aiomqtt.Client(address.host, address.port, username=gateway, password=password, identifier=gateway)
     identity = identity_of(config, gateway)
-    tls: ssl.SSLContext = identity.context(identity.current, SystemClock().now_us())
+    tls: ssl.SSLContext = identity.context(identity.current, SystemClock())
     return aiomqtt.Client(HOST, address.port, identifier=gateway, tls_context=tls)

@@ -24,6 +24,7 @@ INGEST_USER = "ingest"
 STORE_FILE = "store.sqlite"
 _HOST_NAME = re.compile(r"[0-9a-z]([0-9a-z.-]*[0-9a-z])?|[0-9a-f:]*:[0-9a-f:]*")
 _MOST_CERTIFICATE_DAYS = 398  # what browsers still take of anybody; short-lived is the point
+_MOST_LATE_DAYS = 3650  # the life of the authority
 
 
 class Address(NamedTuple):
@@ -174,6 +175,7 @@ class EnrolmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...]
     listen: str = "127.0.0.1:8443"
     certificate_days: float = 30.0
+    late_renewal_days: float = 365.0
 
     def __post_init__(self) -> None:
         parse_address(self.listen)
@@ -182,6 +184,8 @@ class EnrolmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # A box renews at two thirds of it: less than an hour leaves no time to mend what keeps it from that.
         if not 1 / 24 <= self.certificate_days <= _MOST_CERTIFICATE_DAYS:
             raise ValueError(f"certificate_days = {self.certificate_days:g} is not 0.05 to {_MOST_CERTIFICATE_DAYS}")
+        if not 0 <= self.late_renewal_days <= _MOST_LATE_DAYS:
+            raise ValueError(f"late_renewal_days = {self.late_renewal_days:g} is not 0 to {_MOST_LATE_DAYS}")
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 from edge.box_clock import BoxClock
 from edge.box_session import BoxSession
 from edge.commands import Commands, RestartWanted
-from edge.config import Resolved
+from edge.config import EdgeConfig, Resolved
 from edge.configuration import ConfigurationFile
 from edge.device_session import DeviceSession
 from edge.heartbeat import Heartbeat
@@ -25,6 +26,7 @@ from edge.renewal import Renewal
 from edge.spool import Chunk, Memo, Spool, spool_folder
 from edge.uplinks import Uplinks
 from wire.clock import Clock, SystemClock
+from wire.configuration import ConfigError
 from wire.messages import Lane
 from wire.readings import Gap, GapReason, Origin
 from wire.service import Service
@@ -36,6 +38,8 @@ _UNREADABLE_MEMO = "unreadable"
 _UPKEEP_S = 2.0
 # Five tries of the outbox: a disk that has no room for a Gap by then gets none but from what the Gap names.
 _NAMING_S = 5.0
+# A person who has just enrolled the box stands beside it.
+_IDENTITY_S = 5.0
 
 
 async def keep(
@@ -73,7 +77,8 @@ async def _run(
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(spool_folder(config.state_dir), config.spool)
     ledger = Ledger(Path(config.ledger_file)) if config.ledger_file else None
-    identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    identity = _identity(config)
+    is_cut_off = config.identity_dir is not None and identity is None
     await spool.open()
 
     def committed(chunk: Chunk) -> None:
@@ -86,7 +91,8 @@ async def _run(
     store = _KnownStore(spool)
     renewal = Renewal(identity, clock) if identity else None
     commands = Commands(spool, outbox, clock, configuration, identity)
-    ways = [config.uplink] if config.second_uplink is None else [config.uplink, config.second_uplink]
+    # Without its command key a box cannot tell who speaks to it, whichever way it is reached: it takes none.
+    ways = [] if is_cut_off else [one for one in (config.uplink, config.second_uplink) if one is not None]
     uplink = Uplinks(
         config.gateway,
         ways,
@@ -127,6 +133,9 @@ async def _run(
             tasks.create_task(commands.run(session, uplink), name="commands")
             tasks.create_task(commands.watch_trial(session, uplink), name="trial")
             tasks.create_task(_watch_unreadable(spool, outbox, clock, session), name="unreadable")
+            if is_cut_off:
+                outbox.counts["identity_unusable"] += 1
+                tasks.create_task(_watch_identity(config), name="identity")
             for device_session in sessions:
                 tasks.create_task(device_session.run(), name=f"session {device_session.device.id}")
             if ready is not None:
@@ -137,6 +146,25 @@ async def _run(
         await spool.close()
         if ledger is not None:
             ledger.close()
+
+
+def _identity(config: EdgeConfig) -> Identity | None:
+    """Who the box is; a spoilt folder is said and must not keep it from measuring and ringing."""
+    try:
+        return Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    except ConfigError as error:
+        _log.error("no uplink, nothing reaches the cloud: %s", error)
+        return None
+
+
+async def _watch_identity(config: EdgeConfig) -> None:
+    """Raises RestartWanted once the folder is good: a person enrolled the box, or its disk is back."""
+    assert config.identity_dir is not None
+    while True:
+        await asyncio.sleep(_IDENTITY_S)
+        with suppress(ConfigError):
+            await asyncio.to_thread(Identity, Path(config.identity_dir), config.gateway)
+            raise RestartWanted
 
 
 class _KnownStore:

@@ -140,11 +140,6 @@ def read_as(text: str, *, where: str) -> Resolved:
     devices = tuple(_resolve(device, f"{where}: device[{index}]") for index, device in enumerate(config.device))
     if (password := config.uplink.password_file) and not Path(password).is_file():
         raise ConfigError(f"{where}: uplink.password_file: {password}: no such file")
-    if config.identity_dir is not None:
-        try:
-            Identity(Path(config.identity_dir), config.gateway)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
     for name in ("uplink", "second_uplink"):
         certificate = getattr(getattr(config, name), "cert_file", None)
         if certificate and not Path(certificate).is_file():
@@ -184,6 +179,15 @@ def _link_options(kind: LinkKind) -> type[msgspec.Struct]:
             from drivers.links.gatt import GattOptions  # only a box with a radio loads its stack
 
             return GattOptions
+
+
+def check_identity(resolved: Resolved, path: Path) -> None:
+    """Whether the box is enrolled as it says. Raises ConfigError; a box that runs goes on without (edge/agent.py)."""
+    if (folder := resolved.config.identity_dir) is not None:
+        try:
+            Identity(Path(folder), resolved.config.gateway)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
 
 def check_ports(resolved: Resolved, path: Path) -> None:

@@ -17,7 +17,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge.identity import Identity, IdentityError, new_key, signing_request, trusting, write_identity
+from edge.identity import Identity, IdentityError, make_folder, new_key, signing_request, write_identity
+from edge.trust import trusting, trusting_whenever
 from wire.clock import Clock
 from wire.enrolment import (
     AUTHORITY_PATH,
@@ -54,7 +55,7 @@ def enrol(folder: Path, gateway: str, url: str, code: str, authority: str) -> No
 
     Waits for the network: call it off the event loop. Raises EnrolmentFailed, IdentityError, OSError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     pinned = folder / "ca.asked.pem"
     pinned.write_text(authority, encoding="ascii")
     try:
@@ -72,7 +73,7 @@ def renew(identity: Identity, clock: Clock) -> None:
     """Gets the next certificate, beside the one that works. Waits, raises as `enrol`."""
     request = RenewalRequest(identity.validity().serial, identity.next_request(), clock.now_us(), b"")
     request = msgspec.structs.replace(request, signature=identity.sign(renewal_bytes(request)))
-    identity.take_next(_ask(identity.url, RENEW_PATH, request, trusting(identity.ca_file)))
+    identity.take_next(_ask(identity.url, RENEW_PATH, request, trusting_whenever(identity.ca_file, clock)))
 
 
 def fetch_authority(url: str, fingerprint: str) -> str:

@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from wire.clock import EARLIEST_PLAUSIBLE_US, MICROSECONDS
+from edge.trust import trusting_whenever
+from wire.clock import MICROSECONDS, Clock
 from wire.commands import Command, signed_bytes
 from wire.configuration import ConfigError
 from wire.enrolment import Enrolled, identity
 
 _PEM = serialization.Encoding.PEM
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which ssl does not name
 
 
 class IdentityError(Exception):
@@ -78,14 +78,10 @@ class Identity:
             return False
         return True
 
-    def context(self, candidate: Path, now_us: int) -> ssl.SSLContext:
+    def context(self, candidate: Path, clock: Clock) -> ssl.SSLContext:
         """TLS towards the cloud that enrolled this box, and no other, as `candidate`."""
-        context = trusting(self.ca_file)
+        context = trusting_whenever(self.ca_file, clock)
         context.load_cert_chain(candidate)
-        if now_us < EARLIEST_PLAUSIBLE_US:
-            # A box whose clock was never set must not keep its readings to itself for that. Who may answer is still
-            # the one authority it pinned; an expired certificate of that one's is what it cannot tell.
-            context.verify_flags |= _NO_CHECK_TIME
         return context
 
     def worked(self, candidate: Path) -> None:
@@ -114,10 +110,14 @@ class Identity:
         return validity_of(self.next).from_us
 
     def next_request(self) -> str:
-        """A signing request for the next key, in PEM. Writes the key before it is asked for, once."""
+        """A signing request for the next key, in PEM. Writes the key before it is asked for.
+
+        The same key until it has a certificate: an answer may be lost.
+        """
         try:
             key = _read_key(self._next_key)
-            is_used = key.public_key() == _certificate(self.current).public_key()  # a kill came before it was removed
+            # Of the one in use: a kill came before it was removed. Of the next: that one never got in.
+            is_used = any(_is_of(key, one) for one in (self.current, self.next))
         except (FileNotFoundError, ValueError):
             is_used = True
         if is_used:
@@ -139,13 +139,23 @@ class Identity:
 def write_identity(folder: Path, url: str, key: ec.EllipticCurvePrivateKey, enrolled: Enrolled, gateway: str) -> None:
     """Writes the folder of a box just enrolled; `box.pem` last. Raises IdentityError."""
     check(enrolled.certificate, key, enrolled.authority, gateway)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     for old in ("next.pem", "next.key"):
         (folder / old).unlink(missing_ok=True)
     write_private(folder / "ca.pem", enrolled.authority)
     write_private(folder / "command.pub", enrolled.command_key)
     write_private(folder / "cloud.json", msgspec.json.encode(_Cloud(gateway, url)).decode())
     write_private(folder / "box.pem", enrolled.certificate + key_pem(key))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder if it is not there; made by root it belongs to the owner of the one above, as the agent does."""
+    if folder.exists():
+        return
+    folder.mkdir(mode=0o700, parents=True)
+    if os.geteuid() == 0:
+        above = folder.resolve().parent.stat()
+        os.chown(folder, above.st_uid, above.st_gid)
 
 
 def check(pem: str, key: ec.EllipticCurvePrivateKey, authority: str, gateway: str) -> None:
@@ -162,13 +172,6 @@ def check(pem: str, key: ec.EllipticCurvePrivateKey, authority: str, gateway: st
         raise IdentityError("the certificate is of another key")
     if common != [gateway] or uris != [identity(gateway, f"{certificate.serial_number:x}")]:
         raise IdentityError(f"the certificate is of {', '.join(common)}, this box is {gateway}")
-
-
-def trusting(ca_file: Path) -> ssl.SSLContext:
-    """TLS 1.2 and above to who is signed by this authority, under the name asked for."""
-    context = ssl.create_default_context(cafile=ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -203,6 +206,13 @@ def _certificate(path: Path) -> x509.Certificate:
         raise IdentityError(f"{path}: {error}") from None
 
 
+def _is_of(key: ec.EllipticCurvePrivateKey, path: Path) -> bool:
+    try:
+        return _certificate(path).public_key() == key.public_key()
+    except (FileNotFoundError, IdentityError):
+        return False
+
+
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -211,10 +221,13 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces a file by one that only its owner can read; after power loss it is the old or the new."""
+    """Replaces a file by one that only its folder's owner can read; after power loss it is the old or the new."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        if os.geteuid() == 0:  # the agent, who owns the folder, is to read what an administrator wrote
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

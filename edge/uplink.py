@@ -20,6 +20,7 @@ from edge.budget import Budget
 from edge.dispatch import Dispatch
 from edge.identity import Identity, IdentityError
 from edge.spool import Chunk, Spool, SpoolUnavailable
+from edge.trust import trusting, trusting_whenever
 from edge.window import Sent, way_us
 from wire import topics
 from wire.backoff import Backoff
@@ -130,7 +131,7 @@ class Uplink:
         self._receipted = receipted
         self._on_command = on_command
         self._identity = identity
-        self._next_tried_us: int | None = None  # when the next certificate was last put to the test
+        self._next_tried_us: dict[str, int] = {}  # when the next certificate was last put to the test, by endpoint
         self._store_changed = store_changed
         self._dispatch = Dispatch(
             spool,
@@ -206,7 +207,7 @@ class Uplink:
 
     async def _connected(self, endpoint: str, backoff: Backoff) -> None:
         is_tls = urlsplit(endpoint).scheme == "mqtts"
-        certificate = self._certificate() if is_tls else None
+        certificate = self._certificate(endpoint) if is_tls else None
         tls = self._tls(certificate) if is_tls else None
         async with self._client(endpoint, tls, self._client_id(certificate)) as client:
             await client.subscribe([(topics.receipts(self._gateway), 0), (topics.commands(self._gateway), 0)])
@@ -221,7 +222,7 @@ class Uplink:
                 tasks.create_task(self._receive(client, backoff), name="uplink receipts")
                 tasks.create_task(self._dispatch.remind(), name="uplink reminder")
                 tasks.create_task(self._notice_silence(), name="uplink silence")
-                tasks.create_task(self._notice_next_certificate(), name="uplink certificate")
+                tasks.create_task(self._notice_next_certificate(endpoint), name="uplink certificate")
                 for lane in Lane:
                     tasks.create_task(self._send(client, tasks, lane), name=f"uplink {lane.value}")
 
@@ -236,32 +237,34 @@ class Uplink:
             if self._clock.monotonic_us() - max(self._heard_us, since_us) > allowed_us:
                 raise TimeoutError(f"nothing came back for {allowed_us / 1e6:g} s")
 
-    async def _notice_next_certificate(self) -> None:
+    async def _notice_next_certificate(self, endpoint: str) -> None:
         """Raises ConnectionAbortedError when there is one to try, while the one before would still do."""
-        while not self._is_next_to_try():
+        while not self._is_next_to_try(endpoint):
             await asyncio.sleep(_LOOK_S)
         raise ConnectionAbortedError("the next certificate is to be tried")
 
-    def _is_next_to_try(self) -> bool:
+    def _is_next_to_try(self, endpoint: str) -> bool:
         if self._identity is None or not self._identity.is_next_waiting:
             return False
-        tried_us = self._next_tried_us
+        tried_us = self._next_tried_us.get(endpoint)  # one that does not answer says nothing for another
         return tried_us is None or self._clock.monotonic_us() - tried_us > _TRY_NEXT_AGAIN_US
 
-    def _certificate(self) -> Path | None:
+    def _certificate(self, endpoint: str) -> Path | None:
         """What to come in with: the next certificate now and then until it has worked, else the one that does."""
         if self._identity is None:
             return Path(self._config.cert_file) if self._config.cert_file else None
-        if self._is_next_to_try():
-            self._next_tried_us = self._clock.monotonic_us()
+        if self._is_next_to_try(endpoint):
+            self._next_tried_us[endpoint] = self._clock.monotonic_us()
             return self._identity.next
         return self._identity.current
 
     def _tls(self, certificate: Path | None) -> ssl.SSLContext:
         if self._identity is not None and certificate is not None:
-            return self._identity.context(certificate, self._clock.now_us())
-        context = ssl.create_default_context(cafile=self._config.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+            return self._identity.context(certificate, self._clock)
+        if self._config.ca_file is not None:
+            context = trusting_whenever(Path(self._config.ca_file), self._clock)
+        else:
+            context = trusting(None)
         if certificate is not None:
             context.load_cert_chain(certificate)
         return context
@@ -290,6 +293,7 @@ class Uplink:
             max_inflight_messages=_IN_FLIGHT,
             will=self._last_will(),
         )
+        client._client.connect_timeout = _CONNECT_S  # its own 5 s are for a whole TLS handshake: too few on a slow link
         client.pending_calls_threshold = _IN_FLIGHT  # it logs about more calls in flight than this; windows bound ours
         return client
 

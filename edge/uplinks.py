@@ -1,4 +1,4 @@
-"""One or two ways to the cloud at once: alerts take every one, the rest the first that is up; commands come by any.
+"""No, one or two ways to the cloud at once: alerts take every one, the rest the first that is up; commands come by any.
 
 The cloud keeps once what comes twice, and the box does once what it is told twice: two ways never double anything.
 """
@@ -81,7 +81,8 @@ class Uplinks:
 
     def offer(self, chunk: Chunk) -> None:
         """A chunk just committed."""
-        for link in self.links if chunk.lane is Lane.URGENT else [self.links[self._leading()]]:
+        leading = self._leading()
+        for link in self.links if chunk.lane is Lane.URGENT else self.links[leading : leading + 1]:
             link.offer(chunk)
 
     async def offer_again(self, lanes: Sequence[Lane]) -> None:

@@ -124,7 +124,11 @@ def _trust(config: EdgeConfig) -> Iterator[Finding]:
     """The certificates this box shows, and whether its brokers answer and let it in."""
     from edge.identity import Identity
 
-    identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    try:
+        identity = Identity(Path(config.identity_dir), config.gateway) if config.identity_dir else None
+    except ConfigError as error:
+        yield Finding(Level.BAD, "certificate", str(error))
+        return
     if identity is not None:
         yield _certificate(identity.current, is_renewed=True)
     for uplink in filter(None, (config.uplink, config.second_uplink)):
@@ -146,12 +150,13 @@ def _certificate(path: Path, *, is_renewed: bool) -> Finding:
     except (OSError, IdentityError) as error:
         return Finding(Level.BAD, "certificate", str(error))
     now_us = SystemClock().now_us()
-    again = "enrol again with a new code" if is_renewed else "ask the site's authority for another"
+    again = "ask the site's authority for another"
+    late = "the agent renews it when it reaches the cloud; if that says no, enrol again with a new code"
     until = datetime.fromtimestamp(validity.until_us / MICROSECONDS, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if now_us < EARLIEST_PLAUSIBLE_US:
         return Finding(Level.WARN, "certificate", f"{path}: good until {until}, as far as a clock not set can tell")
     if now_us >= validity.until_us:
-        return Finding(Level.BAD, "certificate", f"{path}: expired {until}: {again}")
+        return Finding(Level.BAD, "certificate", f"{path}: expired {until}: {late if is_renewed else again}")
     if now_us < validity.from_us:
         return Finding(Level.BAD, "certificate", f"{path}: is not good yet by this box's clock: set the clock")
     days = (validity.until_us - now_us) / (86_400 * MICROSECONDS)
@@ -173,7 +178,7 @@ def _lets_in(endpoint: str, identity: Identity) -> Finding:
     """Says MQTT's first words with the box's certificate, under a name that ends no connection of the agent."""
     host, port = _address(endpoint)
     try:
-        context = identity.context(identity.current, SystemClock().now_us())
+        context = identity.context(identity.current, SystemClock())
         with (
             socket.create_connection((host, port), timeout=_CONNECT_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as link,

@@ -20,6 +20,9 @@ from wire.topics import VERSION, subject
 _PASSWORD_BYTES = 32
 LOG_FILE = "broker.log"
 CA_FILE, SERVER_FILE = "ca.crt", "server.pem"
+# The broker's own 2 s are two round trips of a link with 0.5 s each way: a box behind a slower one would never come in.
+# As long as a box itself waits (edge/uplink.py); its first word comes after the handshake, so that time is on top.
+_HANDSHAKE_S, _FIRST_WORD_S = 10, 15
 
 
 def password_path(state_path: Path, user: str) -> Path:
@@ -73,12 +76,14 @@ def broker_config(config: CloudConfig, passwords: Mapping[str, str], certified: 
             "ca_file": str(folder / CA_FILE),
             "verify_and_map": True,
             "min_version": "1.2",
+            "timeout": _HANDSHAKE_S,
         }
     elif broker.tls is not None:
         tls: dict[str, object] = {
             "cert_file": broker.tls.cert_file,
             "key_file": broker.tls.key_file,
             "min_version": "1.2",
+            "timeout": _HANDSHAKE_S,
         }
         if broker.tls.ca_file:
             tls |= {"ca_file": broker.tls.ca_file, "verify": True}
@@ -99,7 +104,7 @@ def broker_config(config: CloudConfig, passwords: Mapping[str, str], certified: 
             "max_file": broker.buffer_max_bytes + (256 << 20),
         },
         "mqtt": mqtt,
-        "authorization": {"timeout": 5, "users": users},
+        "authorization": {"timeout": _FIRST_WORD_S, "users": users},
     }
     return json.dumps(document, indent=2) + "\n"
 

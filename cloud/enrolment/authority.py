@@ -129,7 +129,8 @@ class Authority:
             return False
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         life = found.not_valid_after_utc - found.not_valid_before_utc
-        is_young = self._now() < found.not_valid_before_utc + life * RENEWED_AT
+        # One of a clock that was ahead when it was made is of no use until then.
+        is_young = found.not_valid_before_utc <= self._now() < found.not_valid_before_utc + life * RENEWED_AT
         return is_young and list(names) == _general_names(self._names)
 
     def _builder(

@@ -65,7 +65,10 @@ class EnrolmentKeeper:
                 return
             is_renewed = await asyncio.to_thread(self._authority.keep_server_certificate)
             living = await self._register.living()
-            valid = [Certified(one.gateway, one.serial) for one in living if one.state == VALID]
+            time_us = self._clock.now_us()
+            valid = [
+                Certified(one.gateway, one.serial) for one in living if one.state == VALID and one.expires_us > time_us
+            ]
             if valid != self._applied or is_renewed:
                 await asyncio.to_thread(self._certify, valid)
                 self._applied = valid
@@ -78,6 +81,5 @@ class EnrolmentKeeper:
 
     async def _make_good(self) -> None:
         noted = await asyncio.to_thread(read_notes, self._authority.notes_file)
-        now_us = self._clock.now_us()
-        if missed := await self._register.merge([one for one in noted if one.expires_us > now_us]):
+        if missed := await self._register.merge(noted):
             _log.warning("enrolment: the store is an older one: %d certificates put right from the notes", missed)

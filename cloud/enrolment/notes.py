@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.private_files import write_private
-from cloud.store.enrolment import StoredCertificate
+from cloud.store.enrolment import VALID, StoredCertificate
 from wire.configuration import ConfigError
 
 _decoder = msgspec.json.Decoder(list[StoredCertificate])
@@ -30,4 +30,6 @@ def read_notes(path: Path) -> list[StoredCertificate]:
 
 def write_notes(path: Path, certificates: Sequence[StoredCertificate]) -> None:
     """Replaces what was noted. Raises OSError."""
-    write_private(path, msgspec.json.encode(certificates).decode())
+    # Of one that counts no more its state is enough: a fleet's certificates of a year would be tens of megabytes.
+    noted = [one if one.state == VALID else one._replace(pem="") for one in certificates]
+    write_private(path, msgspec.json.encode(noted).decode())

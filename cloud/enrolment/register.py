@@ -16,7 +16,7 @@ from cloud.fleet import UnknownGateway
 from cloud.store import enrolment as table
 from cloud.store.database import Database
 from cloud.store.enrolment import VALID, StoredCertificate, StoredCode
-from wire.clock import Clock
+from wire.clock import MICROSECONDS, Clock
 from wire.enrolment import RENEWAL_FRESH_US, Enrolled, EnrolmentRequest, RenewalRequest, renewal_bytes
 
 
@@ -32,11 +32,19 @@ class Register:
     """Codes and certificates of one cloud. Every method may raise StoreUnavailable."""
 
     def __init__(
-        self, database: Database, authority: Authority, clock: Clock, gateways: Collection[str], *, days: float
+        self,
+        database: Database,
+        authority: Authority,
+        clock: Clock,
+        gateways: Collection[str],
+        *,
+        days: float,
+        late_days: float,
     ) -> None:
-        """`days` is the life of a box's certificate."""
+        """`days` is the life of a box's certificate, and for `late_days` beyond it can still be renewed."""
         self._database, self._authority, self._clock = database, authority, clock
         self._gateways, self._days = frozenset(gateways), days
+        self._late_us = round(late_days * 86_400 * MICROSECONDS)
 
     async def mint_code(self, gateway: str) -> str:
         """A code with which this gateway, and no other, can enrol once. Raises UnknownGateway."""
@@ -76,6 +84,7 @@ class Register:
     async def renew(self, request: RenewalRequest) -> Enrolled:
         """Gives the holder of a valid certificate's key the next one; the same again when it asks again.
 
+        A box that was switched off until its certificate ended may ask late, unless that was replaced or taken back.
         Raises EnrolmentRefused.
         """
         now_us = self._clock.now_us()
@@ -87,8 +96,8 @@ class Register:
             raise EnrolmentRefused(str(error)) from None
 
         def work(connection: sa.Connection) -> StoredCertificate | EnrolmentRefused:
-            valid = table.valid_certificates(connection, now_us)
-            current = next((one for one in valid if one.serial == request.serial), None)
+            renewable = table.valid_certificates(connection, now_us - self._late_us)
+            current = next((one for one in renewable if one.serial == request.serial), None)
             if current is None or current.gateway not in self._gateways:
                 return EnrolmentRefused("no valid certificate of this serial")
             if not _is_signed(request, current):
@@ -96,8 +105,8 @@ class Register:
             if _key_of(current) == key:
                 return EnrolmentRefused("a new certificate needs a new key", current.gateway)
             # An answer that was lost: the box asks again with the key it made.
-            for other in valid:
-                if other.gateway == current.gateway and _key_of(other) == key:
+            for other in renewable:
+                if other.gateway == current.gateway and other.expires_us > now_us and _key_of(other) == key:
                     return other
             issued = self._authority.issue(current.gateway, key, days=self._days)
             given = StoredCertificate(*issued, VALID)
@@ -122,9 +131,9 @@ class Register:
         return await self._database.read(lambda connection: table.valid_certificates(connection, now_us))
 
     async def living(self) -> list[StoredCertificate]:
-        """Every certificate whose time is not over, in whatever state."""
-        now_us = self._clock.now_us()
-        return await self._database.read(lambda connection: table.living_certificates(connection, now_us))
+        """Every certificate whose time, that for a late renewal included, is not over, in whatever state."""
+        since_us = self._clock.now_us() - self._late_us
+        return await self._database.read(lambda connection: table.living_certificates(connection, since_us))
 
     async def merge(self, noted: Sequence[StoredCertificate]) -> int:
         """Makes good what a store restored from a backup does not know; returns how many certificates that were."""

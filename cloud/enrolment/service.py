@@ -34,7 +34,8 @@ def open_register(config: CloudConfig, database: Database, authority: Authority,
     """The register of a cloud, for it or for a command beside it."""
     assert config.enrolment is not None
     gateways = [gateway.id for gateway in config.gateways]
-    return Register(database, authority, clock, gateways, days=config.enrolment.certificate_days)
+    days, late_days = config.enrolment.certificate_days, config.enrolment.late_renewal_days
+    return Register(database, authority, clock, gateways, days=days, late_days=late_days)
 
 
 class Enrolment:

@@ -63,6 +63,7 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         (DEMO | {"enrolment": {"names": []}}, "at least one host name"),
         (DEMO | {"enrolment": {"names": ["a b"]}}, "at least one host name"),
         (DEMO | {"enrolment": {"names": ["a"], "certificate_days": 0.01}}, "certificate_days"),
+        (DEMO | {"enrolment": {"names": ["a"], "late_renewal_days": -1}}, "late_renewal_days"),
         (
             DEMO | {"enrolment": {"names": ["a"]}, "broker": {"tls": {"cert_file": "a", "key_file": "b"}}},
             "broker.tls: leave it out",

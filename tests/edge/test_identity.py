@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from cloud.enrolment.authority import Authority, read_csr
 from edge.identity import Identity, IdentityError, new_key, write_identity
 from edge.renewal import Renewal
 from tests.conftest import FakeClock
+from wire.clock import Clock
 from wire.configuration import ConfigError
 from wire.enrolment import Enrolled
 
@@ -143,7 +145,7 @@ def test_renewal_is_due_at_two_thirds_and_not_while_the_next_is_to_be_tried(
     box.take_next(cloud.sign(box.next_request()))
     assert not renewal.is_due()
     clock.advance_s(DAY_S)
-    assert renewal.is_due()  # it never got in: asked again, with the same key
+    assert renewal.is_due()  # it never got in
     box.next.write_text("spoilt by the disk")
     assert renewal.is_due()
 
@@ -152,3 +154,42 @@ def test_a_clock_that_was_never_set_does_not_renew(cloud: Cloud, tmp_path: Path,
     box = cloud.enrol(tmp_path / "box")
     clock.wall_us = 0
     assert not Renewal(box, clock).is_due()
+
+
+def test_a_next_certificate_that_never_got_in_is_replaced_once_a_day_by_one_of_another_key(
+    cloud: Cloud, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = cloud.enrol(tmp_path / "box")
+    asked: list[str] = []
+
+    def renew(identity: Identity, _: Clock) -> None:
+        asked.append(identity.next_request())
+        clock.advance_s(-3 * DAY_S)  # the cloud's clock is behind the box's
+        identity.take_next(cloud.sign(asked[-1]))
+        clock.advance_s(3 * DAY_S)
+
+    monkeypatch.setattr("edge.renewal.renew", renew)
+    renewal = Renewal(box, clock)
+    clock.advance_s(20 * DAY_S)
+    for _ in range(2 * 24):
+        renewal.renew_if_due()
+        clock.advance_s(3600)
+    assert len(asked) == 2
+    first, second = (x509.load_pem_x509_csr(one.encode()).public_key() for one in asked)
+    assert first != second
+
+
+def test_an_answer_that_was_lost_is_asked_for_with_the_same_key(cloud: Cloud, tmp_path: Path) -> None:
+    box = cloud.enrol(tmp_path / "box")
+    first, second = (x509.load_pem_x509_csr(box.next_request().encode()).public_key() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(cloud: Cloud, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 1234, 1235)
+    cloud.enrol(state / "box")
+    written = [state / "box", *(state / "box").iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(1234, 1235)}

@@ -61,7 +61,7 @@ async def test_a_box_that_is_let_in_and_one_that_was_revoked(site: EnrolmentSite
     ("age_days", "level", "words"),
     [
         (25, Level.WARN, "5 days left, its renewal is overdue"),
-        (31, Level.BAD, "enrol again with a new code"),
+        (31, Level.BAD, "the agent renews it when it reaches the cloud; if that says no, enrol again with a new code"),
         (-1, Level.BAD, "is not good yet by this box's clock: set the clock"),
     ],
 )

@@ -45,7 +45,7 @@ def _check(path: Path) -> str:
     from edge import config
 
     try:
-        config.read(path)
+        config.check_identity(config.read(path), path)
     except ConfigError as error:
         if "gateway" in keys or not path.is_file():
             raise

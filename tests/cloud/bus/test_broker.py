@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -151,5 +152,7 @@ def test_tls_keys_reach_the_mqtt_listener(config: CloudConfig) -> None:
     )
     text = broker_config(msgspec.structs.replace(config, broker=secured), {"ingest": "a", "gw-1": "b", "gw-2": "c"})
     assert '"verify": true' in text
+    document = json.loads(text)
+    assert 10 <= document["mqtt"]["tls"]["timeout"] < document["authorization"]["timeout"]
     assert '"cert_file": "server.crt"' in text
     assert "$MQTT" not in text

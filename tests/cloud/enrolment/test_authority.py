@@ -64,5 +64,8 @@ def test_the_clouds_own_certificate_follows_its_names_and_its_time(tmp_path: Pat
     assert [str(one) for one in found.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
     clock.advance_s(61 * DAY_S)
     assert renamed.keep_server_certificate()
+    clock.advance_s(-30 * DAY_S)  # the clock was ahead when that one was made
+    assert renamed.keep_server_certificate()
+    assert not renamed.keep_server_certificate()
     renamed.server_file.write_text("spoilt")
     assert renamed.keep_server_certificate()

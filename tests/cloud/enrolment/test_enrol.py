@@ -6,10 +6,12 @@ import asyncio
 import stat
 
 import pytest
+import sqlalchemy as sa
 from fastapi.routing import APIRoute
 
 from cloud.api.auth import Requires
 from cloud.enrolment.routes import router
+from cloud.store import schema
 from edge.identity import Identity
 from tests.cloud.conftest import config
 from tests.cloud.enrolled_cloud import EnrolledCloud, enrolled_cloud, state_of
@@ -48,6 +50,27 @@ async def test_a_box_enrols_obeys_signed_commands_and_is_cut_off_when_revoked(en
         rows = audited(database)
     assert ("gw-1", "enrol", "gw-1", "allowed") in rows
     assert {"mint enrolment code", "revoke certificates"} <= {action for _who, action, _what, _result in rows}
+
+
+async def test_a_box_whose_identity_is_spoilt_goes_on_measuring_and_delivers_once_it_is_enrolled(
+    enrolled_cloud: EnrolledCloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.agent._IDENTITY_S", 0.1)
+    enrolled_cloud.edge_toml.write_text(enrolled_cloud.edge_text("heartbeat_s = 0.2\n"))
+    await enrolled_cloud.enrolled()
+    (enrolled_cloud.folder / "identity" / "box.pem").write_text("spoilt by the disk")
+    assert (await enrolled_cloud.call("check", str(enrolled_cloud.edge_toml)))[0] == 2
+    async with enrolled_cloud.agent() as client:
+        await asyncio.sleep(0.5)  # heartbeats are kept meanwhile
+        assert "no uplink, nothing reaches the cloud: identity_dir" in caplog.text
+        await enrolled_cloud.enrolled()
+        async with asyncio.timeout(20):
+            while await state_of(client) != "online":
+                await asyncio.sleep(0.05)
+        assert await ended(client, await issue(client, {"kind": "replay"})) == ("done", "")
+    with enrolled_cloud.store() as database:
+        epochs = database.read_now(lambda connection: connection.scalars(sa.select(schema.epoch.c.epoch)).all())
+    assert len(epochs) == 2  # what it recorded meanwhile came too
 
 
 async def test_an_enrolled_box_renews_with_a_new_key_and_comes_in_with_it(

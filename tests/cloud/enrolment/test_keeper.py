@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from cloud.bus.broker_config import Certified
 from cloud.enrolment.authority import Authority
 from cloud.enrolment.keeper import EnrolmentKeeper
-from cloud.enrolment.register import Register
+from cloud.enrolment.register import EnrolmentRefused, Register
 from cloud.store.database import Database
 from edge.identity import new_key, signing_request
+from tests.cloud.enrolment.test_register import renewal
 from tests.conftest import FakeClock
 from wire.configuration import ConfigError
 from wire.enrolment import EnrolmentRequest
@@ -27,7 +29,7 @@ class Cloud:
     def __init__(self, folder: Path, clock: FakeClock) -> None:
         self.database = Database(folder / "store.sqlite")
         self.authority = Authority(folder / "authority", ["localhost"], clock)
-        self.register = Register(self.database, self.authority, clock, ["gw-1", "gw-2", "gw-3"], days=30)
+        self.register = Register(self.database, self.authority, clock, ["gw-1", "gw-2", "gw-3"], days=30, late_days=365)
         self.told: list[list[Certified]] = []
         self.renewed = 0
         self.keeper = EnrolmentKeeper(self.register, self.authority, self._certify, clock, self._renew)
@@ -102,6 +104,33 @@ async def test_an_older_store_put_back_forgets_no_box_and_forgives_none(
     restored = Cloud(tmp_path, clock)
     assert await restored.valid() == ["gw-1", "gw-3"]
     assert await restored.register.valid() == valid
+    restored.database.close()
+
+
+async def test_an_older_store_put_back_lets_no_revoked_box_renew_late(
+    cloud: Cloud, tmp_path: Path, clock: FakeClock
+) -> None:
+    key = new_key()
+    code = await cloud.register.mint_code("gw-1")
+    await cloud.register.enrol(EnrolmentRequest(code, signing_request(key, "gw-1")))
+    await cloud.keeper.look()
+    (stolen,) = await cloud.register.valid()
+    backup = tmp_path / "backup.sqlite"
+    cloud.database.close()
+    shutil.copy(tmp_path / "store.sqlite", backup)
+    later = Cloud(tmp_path, clock)
+    await later.register.revoke("gw-1")
+    await later.keeper.look()
+    clock.advance_s(90 * DAY_S)
+    await later.enrol("gw-2")
+    await later.keeper.look()  # notes written long after that certificate's end
+    later.database.close()
+    shutil.copy(backup, tmp_path / "store.sqlite")
+    restored = Cloud(tmp_path, clock)
+    assert await restored.valid() == ["gw-2"]
+    certificate = x509.load_pem_x509_certificate(stolen.pem.encode())
+    with pytest.raises(EnrolmentRefused, match="no valid"):
+        await restored.register.renew(renewal(certificate, key, new_key(), clock.now_us()))
     restored.database.close()
 
 

@@ -27,13 +27,14 @@ from wire.enrolment import EnrolmentRequest, RenewalRequest, renewal_bytes
 pytestmark = pytest.mark.timeout(60)  # the first one over PostgreSQL starts its server
 
 Key = ec.EllipticCurvePrivateKey
+DAY_S = 86_400
 
 
 @pytest.fixture
 def register(location: StoreLocation, tmp_path: Path, clock: FakeClock) -> Iterator[Register]:
     database = Database(location)
     authority = Authority(tmp_path / "authority", ["localhost"], clock)
-    yield Register(database, authority, clock, ["gw-1", "gw-2"], days=30)
+    yield Register(database, authority, clock, ["gw-1", "gw-2"], days=30, late_days=365)
     database.close()
 
 
@@ -142,9 +143,35 @@ async def test_a_renewal_by_anybody_else_or_of_another_time_is_refused(register:
             await register.renew(request)
     with pytest.raises(EnrolmentRefused, match="not signed"):
         await register.renew(msgspec.structs.replace(good, serial=f"{other.serial_number:x}"))
-    clock.advance_s(31 * 86_400)
+
+
+async def test_a_box_switched_off_past_its_certificates_end_still_renews_for_a_year(
+    register: Register, clock: FakeClock
+) -> None:
+    keys = [new_key() for _ in range(4)]
+    first = await enrolled(register, keys[0])
+    clock.advance_s(90 * DAY_S)
+    assert await register.valid() == []
+    await register.renew(renewal(first, keys[0], keys[1], clock.now_us()))  # the answer is lost, and the box goes off
+    clock.advance_s(90 * DAY_S)
+    again = await register.renew(renewal(first, keys[0], keys[1], clock.now_us()))
+    second = x509.load_pem_x509_certificate(again.certificate.encode())
+    assert [one.serial for one in await register.valid()] == [f"{second.serial_number:x}"]
+    await register.renew(renewal(second, keys[1], keys[2], clock.now_us()))
+    with pytest.raises(EnrolmentRefused, match="no valid"):  # it was replaced
+        await register.renew(renewal(first, keys[0], keys[3], clock.now_us()))
+    clock.advance_s((30 + 366) * DAY_S)
     with pytest.raises(EnrolmentRefused, match="no valid"):
-        await register.renew(renewal(mine, key, new_key(), clock.now_us()))
+        await register.renew(renewal(second, keys[1], keys[3], clock.now_us()))
+
+
+async def test_a_revocation_ends_late_renewals_too(register: Register, clock: FakeClock) -> None:
+    key = new_key()
+    stolen = await enrolled(register, key)
+    clock.advance_s(90 * DAY_S)
+    assert await register.revoke("gw-1") == 1
+    with pytest.raises(EnrolmentRefused, match="no valid"):
+        await register.renew(renewal(stolen, key, new_key(), clock.now_us()))
 
 
 async def test_whatever_changes_who_is_valid_is_counted(register: Register) -> None:
