@@ -120,7 +120,8 @@ async def run(
                     commands = Commands(database, clock, counters, bus.send_command, gateways, sign)
                     ingest = Ingest(bus, database, Appender(database, clock), counters, boards.wake, keeper.stored)
                     sign_ins = SignIns(database, clock, counters, config.access)
-                    passwords, reach = PasswordDesk(), Reach(database, clock, config.access, tokens.hospitals)
+                    passwords = PasswordDesk()
+                    reach = Reach(database, clock, config.access, tokens.hospitals, tokens.screens)
                     unseen, strangers = UnseenAlerts(feed, reach), Strangers(audit, clock, counters)
                     access = Access(config.access, tokens, sign_ins)
                     app = build_app(

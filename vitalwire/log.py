@@ -22,6 +22,17 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80
     0x2029: "\\u2029",
 }
 
+# What the event loop says without quoting anything; behind these words it shows tasks, handles and their exceptions.
+_LOOP_WORDS = frozenset(
+    {
+        "Task exception was never retrieved",
+        "Future exception was never retrieved",
+        "Task was destroyed but it is pending!",
+        "Unhandled exception in event loop",
+        "unhandled exception during asyncio.run() shutdown",
+    }
+)
+
 
 class PrivateFormatter(logging.Formatter):
     """Escapes control characters, cuts, and tells exceptions without their words."""
@@ -58,8 +69,18 @@ def begin(*, verbose: bool) -> None:
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
     for loud in ("alembic", "httpx"):
         logging.getLogger(loud).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_withhold)
     sys.excepthook = _on_crash
+    sys.unraisablehook = _on_unraisable
     threading.excepthook = _on_thread_crash
+
+
+def _withhold(record: logging.LogRecord) -> bool:
+    """Of an error in the event loop only the loop's own words; its exception follows by type and place."""
+    if record.levelno >= logging.ERROR:
+        words = record.getMessage().partition("\n")[0]
+        record.msg, record.args = words if words in _LOOP_WORDS else "an error in the event loop", ()
+    return True
 
 
 def _on_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -69,3 +90,7 @@ def _on_crash(kind: type[BaseException], error: BaseException, trace: TracebackT
 def _on_thread_crash(crash: threading.ExceptHookArgs) -> None:
     name = crash.thread.name if crash.thread is not None else "unknown"
     _log.error("thread %s ended by an error of its own", name, exc_info=crash.exc_value)
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    _log.error("%s where nobody could be told", unraisable.exc_type.__name__, exc_info=unraisable.exc_value)

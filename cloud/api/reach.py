@@ -32,11 +32,17 @@ class Reach:
     """The rule, with what it needs of open sessions in memory: the feed asks it for every frame and screen."""
 
     def __init__(
-        self, database: Database, clock: Clock, config: AccessConfig, of_tokens: frozenset[str] = frozenset()
+        self,
+        database: Database,
+        clock: Clock,
+        config: AccessConfig,
+        of_tokens: frozenset[str] = frozenset(),
+        of_screens: frozenset[str] = frozenset(),
     ) -> None:
-        """`of_tokens`: the hospitals that tokens are at."""
+        """`of_tokens`: the hospitals that tokens are at; `of_screens`: those whose token is a screen's, if any are."""
         self._database, self._clock, self._config = database, clock, config
         self._always_named = config.named_hospitals | of_tokens
+        self._of_screens = of_screens
         self._routes: dict[str, frozenset[str]] = {}
         self._grants: dict[tuple[str, str], int] = {}
         self._watching: dict[asyncio.Event, Principal] = {}
@@ -94,20 +100,42 @@ class Reach:
 
     async def named_hospitals(self) -> frozenset[str]:
         """Every hospital that an account, a token or the configuration names. Raises StoreUnavailable."""
-        of_accounts = await self._database.read(lambda connection: accounts.hospitals(connection, HOSPITAL_ROLES))
-        return self._always_named | of_accounts
+        return self._always_named | await self._of_accounts() - {""}
+
+    async def watched_hospitals(self) -> frozenset[str]:
+        """The hospitals whose patients some person can see; a name in the configuration, or a machine, is nobody.
+
+        Empty stands for people at no hospital. Raises StoreUnavailable.
+        """
+        match self._config.mode:
+            case AccessMode.TOKEN:
+                return self._of_screens
+            case AccessMode.ACCOUNTS:
+                return self._of_provider() | await self._of_accounts()
+            case AccessMode.DEMO:
+                return frozenset()  # where everybody sees everything
+
+    def _of_provider(self) -> frozenset[str]:
+        """Whoever comes from the provider has no account before the first time."""
+        oidc = self._config.oidc
+        if oidc is None or not HOSPITAL_ROLES & frozenset(oidc.roles.values()):
+            return frozenset()
+        return frozenset(oidc.hospitals.values())
+
+    async def _of_accounts(self) -> frozenset[str]:
+        return await self._database.read(lambda connection: accounts.hospitals(connection, HOSPITAL_ROLES))
 
     def hospitals_of(self, session_id: str) -> frozenset[str]:
         """Where an open session is routed to now."""
         return self._routes.get(session_id, frozenset())
 
-    def is_seen(self, session_id: str, named: frozenset[str]) -> bool:
-        """Whether any of these hospitals sees an open session, or everybody does."""
+    def is_seen(self, session_id: str, watched: frozenset[str]) -> bool:
+        """Whether anybody at these hospitals sees an open session."""
         if self._config.mode is AccessMode.DEMO:
             return True
         if hospitals := self.hospitals_of(session_id):
-            return bool(hospitals & named)
-        return self._config.unrouted is Unrouted.ALL_HOSPITALS
+            return bool(hospitals & watched)
+        return self._config.unrouted is Unrouted.ALL_HOSPITALS and bool(watched)
 
     @contextmanager
     def watching(self, principal: Principal) -> Iterator[Callable[[], Awaitable[None]]]:

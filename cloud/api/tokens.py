@@ -26,6 +26,11 @@ class Tokens:
         found = [one.hospital for one in self._by_hash.values() if one.permissions & OF_PATIENTS]
         return frozenset(found) - {"", EVERY_HOSPITAL}
 
+    @property
+    def screens(self) -> frozenset[str]:
+        """The hospitals at which a token stands for whoever watches a screen; empty for one at none."""
+        return frozenset(one.hospital for one in self._by_hash.values() if one.role in HOSPITAL_ROLES)
+
     def find(self, token: str) -> Principal | None:
         """The principal of a token, in a time that tells nothing."""
         asked = hashlib.sha256(token.encode(errors="replace")).hexdigest()

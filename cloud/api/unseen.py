@@ -39,11 +39,11 @@ class UnseenAlerts:
 
     async def look(self) -> list[Unseen]:
         """What nobody sees now; the boxes' rows on the fleet screen follow. Raises StoreUnavailable."""
-        named = await self._reach.named_hospitals()
+        watched = await self._reach.watched_hospitals()
         found = [
             Unseen(one.session_id, one.gateway, one.label, count, sorted(self._reach.hospitals_of(one.session_id)))
             for one, count in self._feed.open_alerts()
-            if not self._reach.is_seen(one.session_id, named)
+            if not self._reach.is_seen(one.session_id, watched)
         ]
         by_gateway: Counter[str] = Counter()
         for one in found:

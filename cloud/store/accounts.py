@@ -61,9 +61,9 @@ def every(connection: sa.Connection) -> list[Account]:
 
 
 def hospitals(connection: sa.Connection, roles: Collection[str]) -> frozenset[str]:
-    """The hospitals that accounts of these roles are at, disabled ones aside."""
+    """The hospitals that accounts of these roles are at, disabled ones aside; empty for one that is at none."""
     c = _account.c
-    named = sa.select(c.hospital).distinct().where(c.role.in_(roles), c.is_disabled == 0, c.hospital != "")
+    named = sa.select(c.hospital).distinct().where(c.role.in_(roles), c.is_disabled == 0)
     return frozenset(connection.scalars(named))
 
 

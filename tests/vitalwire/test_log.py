@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,3 +58,27 @@ def test_the_death_of_a_process_tells_no_words_either() -> None:
     assert "CRITICAL" in died.stderr
     assert "builtins.ValueError" in died.stderr
     assert NAME not in died.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("async def main():\n asyncio.ensure_future(fails())\n await asyncio.sleep(0)", "never retrieved"),
+        ("async def main():\n asyncio.get_running_loop().call_soon(int, NAME)", "an error in the event loop"),
+        ("class Ends:\n def __del__(self):\n  int(NAME)\nasync def main():\n Ends()", "where nobody could be told"),
+    ],
+)
+def test_an_error_that_nobody_awaits_tells_no_words_either(code: str, told: str) -> None:
+    lines = [
+        "import asyncio",
+        "from vitalwire import log",
+        f"NAME = {NAME!r}",
+        "async def fails():\n int(NAME)",
+        code,
+        "log.begin(verbose=False)",
+        "asyncio.run(main())",
+    ]
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert told in ran.stderr
+    assert "builtins.ValueError" in ran.stderr
+    assert NAME not in ran.stderr

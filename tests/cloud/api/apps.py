@@ -56,7 +56,7 @@ def build(
 
     audit, sign_ins = Audit(database, clock), SignIns(database, clock, counters, access)
     tokens, feed = read_tokens(access), feed or Feed(clock, counters)
-    reach = Reach(database, clock, access, tokens.hospitals)
+    reach = Reach(database, clock, access, tokens.hospitals, tokens.screens)
     strangers, passwords = Strangers(audit, clock, counters), passwords or PasswordDesk()
     return build_app(
         access=Access(access, tokens, sign_ins),
