@@ -57,16 +57,12 @@ def check_is_there(store: Path, key: str = "--store") -> None:
 @contextmanager
 def opened_store(location: StoreLocation) -> Iterator[Database]:
     """The store, closed at the end; what is wrong with it is one sentence. Raises UsageError."""
-    from sqlalchemy.exc import DatabaseError
-
-    from cloud.store.database import Database, StoreTooNew, StoreUnavailable
+    from cloud.store.database import Database, StoreTooNew, StoreUnavailable, StoreUnreadable
 
     try:
         database = Database(location)
-    except (StoreUnavailable, StoreTooNew) as error:
+    except (StoreUnavailable, StoreTooNew, StoreUnreadable) as error:
         raise UsageError(f"{location}: {error}") from None
-    except DatabaseError as error:
-        raise UsageError(f"{location}: not a store: {error.orig}") from None
     try:
         yield database
     except StoreUnavailable as error:
