@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,12 @@ def check_named(arguments: argparse.Namespace, *, config_only: bool = False) -> 
         raise UsageError("which store? name one: -c CONFIG or --store FILE")
     elif arguments.config is not None and arguments.store is not None:
         raise UsageError("-c and --store: give one of them")
+
+
+def as_named(arguments: argparse.Namespace, default: object) -> str:
+    """The store in words for the next command: as it was named in this one, else `--store` and the default."""
+    key, name = ("-c", arguments.config) if arguments.config else ("--store", arguments.store or default)
+    return f"{key} {shlex.quote(str(name))}"
 
 
 def check_is_there(store: Path, key: str = "--store") -> None:
