@@ -47,7 +47,7 @@ class AuditKeeper:
         notes = self._head.read()
         wrong = self._database.read_now(lambda connection: contradictions(connection, notes))
         for why in wrong.values():
-            _log.error("audit: %s; once that is explained: vitalwire audit head --accept --reason TEXT", why)
+            _log.error("audit: %s; once that is explained: vitalwire audit head --accept --reason TEXT -c CONFIG", why)
         if wrong:
             self._counters.add("audit_contradictions", len(wrong))
             self._head.dispute(list(wrong))

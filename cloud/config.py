@@ -23,6 +23,7 @@ from wire.topics import check_gateway_id
 INGEST_USER = "ingest"
 STORE_FILE = "store.sqlite"
 _HOST_NAME = re.compile(r"[0-9a-z]([0-9a-z.-]*[0-9a-z])?|[0-9a-f:]*:[0-9a-f:]*")
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognised, never a default
 _MOST_CERTIFICATE_DAYS = 398  # what browsers still take of anybody; short-lived is the point
 _MOST_LATE_DAYS = 3650  # the life of the authority
 
@@ -106,8 +107,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mqtt_listen: str = "127.0.0.1:1883"
     client_listen: str = "127.0.0.1:4222"
     tls: TlsConfig | None = None
-    buffer_max_age_s: float = 3600.0
-    buffer_max_bytes: int = 1 << 30
+    buffer_max_age_s: Annotated[float, Meta(ge=60, le=30 * 86_400)] = 3600.0
+    buffer_max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 1 << 30
 
     endpoint: str = ""
     user: str = ""
@@ -129,8 +130,11 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"client_listen = {self.client_listen!r} must be a loopback address, such as 127.0.0.1:4222"
             )
-        if self.buffer_max_age_s < 60 or self.buffer_max_bytes < 1 << 20:
-            raise ValueError("buffer_max_age_s must be at least 60 and buffer_max_bytes at least 1048576")
+        client, mqtt = parse_address(self.client_listen), parse_address(self.mqtt_listen)
+        if client.port == mqtt.port and (mqtt.is_loopback or mqtt.host in _EVERYWHERE):
+            raise ValueError(
+                f"client_listen = {self.client_listen!r} and mqtt_listen = {self.mqtt_listen!r} need different ports"
+            )
 
     def _check_mqtt(self) -> None:
         if not self.endpoint:
@@ -279,4 +283,6 @@ def read(path: Path) -> CloudConfig:
             raise ConfigError(f"{path}: broker.{key}: {name}: no such file")
     if config.store_password_file and not Path(config.store_password_file).is_file():
         raise ConfigError(f"{path}: store_password_file: {config.store_password_file}: no such file")
+    if (tokens := config.access.tokens_file) and not Path(tokens).is_file():
+        raise ConfigError(f"{path}: access.tokens_file: {tokens}: no such file")
     return config

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 import configs
 from clinical.alarm_limits import AlarmLimits
@@ -16,6 +17,7 @@ from drivers.driver import Driver, DriverOptions, LinkKind
 from drivers.links.peers import parse_peers
 from edge.identity import Identity
 from edge.spool import SpoolConfig
+from edge.spool.cipher import load_cipher
 from edge.uplink import UplinkConfig
 from wire.configuration import ConfigError, convert, load, parse, read_text
 from wire.readings import Origin, SessionKind
@@ -25,10 +27,13 @@ _ORIGINS = {origin.name.lower(): origin for origin in Origin}
 
 
 class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What this box's readings belong to; `label` names a vehicle, booth or home, never a person."""
+    """What this box's readings belong to; `label` names a vehicle, booth or home, never a person.
+
+    Without it the box's own id is shown.
+    """
 
     kind: SessionKind = SessionKind.MISSION
-    label: str = ""
+    label: Annotated[str, Meta(min_length=1)] = ""
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +69,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarm_limits_file: str = str(configs.ROOT / "alarm_limits.toml")
     # An independent account of what was accepted, one line a commit: for tests and the demo's judge.
     ledger_file: str | None = None
-    heartbeat_s: float = 5.0
+    # The cloud calls a box silent after 15 s; below a tenth of a second heartbeats would fill the spool.
+    heartbeat_s: Annotated[float, Meta(ge=0.1, le=10)] = 5.0
 
     def __post_init__(self) -> None:
         check_gateway_id(self.gateway)
@@ -89,14 +95,20 @@ class MllpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     listen: str
-    silence_s: float = 60.0
+    # A monitor sends every second to every minute; one that is unplugged must be noticed within the hour.
+    silence_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     peers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"listen: {self.listen!r} is not host:port, such as 0.0.0.0:2575")
-        parse_peers(self.peers)
+        for peer, network in zip(self.peers, parse_peers(self.peers).networks, strict=True):
+            if network.prefixlen == 0:
+                raise ValueError(
+                    f"peers: {peer!r} means everybody, and whoever connects last speaks for the monitor: name its "
+                    'address or network, such as peers = ["192.168.7.20"]'
+                )
         if not self.peers and not _is_loopback(host):
             raise ValueError(
                 f"peers: listen = {self.listen!r} is reachable from outside: name the monitor's address or network, "
@@ -140,6 +152,11 @@ def read_as(text: str, *, where: str) -> Resolved:
     devices = tuple(_resolve(device, f"{where}: device[{index}]") for index, device in enumerate(config.device))
     if (password := config.uplink.password_file) and not Path(password).is_file():
         raise ConfigError(f"{where}: uplink.password_file: {password}: no such file")
+    if config.spool.key_file is not None:
+        try:
+            load_cipher(config.spool.key_file)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
     for name in ("uplink", "second_uplink"):
         certificate = getattr(getattr(config, name), "cert_file", None)
         if certificate and not Path(certificate).is_file():

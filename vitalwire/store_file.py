@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,12 @@ def check_named(arguments: argparse.Namespace, *, config_only: bool = False) -> 
         raise UsageError("-c and --store: give one of them")
 
 
+def as_named(arguments: argparse.Namespace, default: object) -> str:
+    """The store in words for the next command: as it was named in this one, else `--store` and the default."""
+    key, name = ("-c", arguments.config) if arguments.config else ("--store", arguments.store or default)
+    return f"{key} {shlex.quote(str(name))}"
+
+
 def check_is_there(store: Path, key: str = "--store") -> None:
     """Only the configured store may be made by opening it: a mistyped name must not be. Raises UsageError."""
     try:
@@ -57,16 +64,12 @@ def check_is_there(store: Path, key: str = "--store") -> None:
 @contextmanager
 def opened_store(location: StoreLocation) -> Iterator[Database]:
     """The store, closed at the end; what is wrong with it is one sentence. Raises UsageError."""
-    from sqlalchemy.exc import DatabaseError
-
-    from cloud.store.database import Database, StoreTooNew, StoreUnavailable
+    from cloud.store.database import Database, StoreTooNew, StoreUnavailable, StoreUnreadable
 
     try:
         database = Database(location)
-    except (StoreUnavailable, StoreTooNew) as error:
+    except (StoreUnavailable, StoreTooNew, StoreUnreadable) as error:
         raise UsageError(f"{location}: {error}") from None
-    except DatabaseError as error:
-        raise UsageError(f"{location}: not a store: {error.orig}") from None
     try:
         yield database
     except StoreUnavailable as error:

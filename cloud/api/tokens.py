@@ -58,13 +58,13 @@ def read_tokens(config: AccessConfig) -> Tokens:
         if len(words) != 3 or not re.fullmatch(r"[0-9a-f]{64}", words[2]):
             raise ConfigError(f"{path}: line {number}: expected: name role sha256-hex; roles: {', '.join(ROLES)}")
         try:
-            found[words[2]] = _principal(words[0], words[1])
+            found[words[2]] = parse_grant(words[0], words[1])
         except ValueError as error:
             raise ConfigError(f"{path}: line {number}: {error}") from None
     return Tokens(found)
 
 
-def _principal(name: str, grant: str) -> Principal:
+def parse_grant(name: str, grant: str) -> Principal:
     """Reads ROLE, ROLE@HOSPITAL or integration:SCOPE,SCOPE@HOSPITAL. Raises ValueError."""
     match = _GRANT.fullmatch(grant)
     if match is None or match["role"] not in ROLES:

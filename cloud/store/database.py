@@ -40,11 +40,15 @@ class StoreTooNew(Exception):
     """A newer version has written this store: stop, this one would not understand it."""
 
 
+class StoreUnreadable(Exception):
+    """The file is no store, or a broken one: stop, and restore a backup or name another file."""
+
+
 class Database:
     """Engine, identity and the one writing thread of a store."""
 
     def __init__(self, location: StoreLocation) -> None:
-        """Raises StoreUnavailable, StoreTooNew."""
+        """Raises StoreUnavailable, StoreTooNew, StoreUnreadable."""
         try:
             self.engine = _open(location)
         except StoreInUse as error:
@@ -56,6 +60,11 @@ class Database:
             with self._named_errors():
                 _migrate(self.engine)
             self.store_id = self._identity()
+        except sqlalchemy.exc.DatabaseError as error:
+            self.close()
+            if type(error) is not sqlalchemy.exc.DatabaseError:  # its subclasses say something else
+                raise
+            raise StoreUnreadable(_on_one_line(error.orig)) from error
         except BaseException:
             self.close()
             raise

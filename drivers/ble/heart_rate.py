@@ -38,7 +38,7 @@ _NO_CONTACT = "no sensor contact"
 class HeartRateOptions(DriverOptions, frozen=True):
     """`silence_s`: a strap notifies about once a second (§3.1), so a longer silence means the link is dead."""
 
-    silence_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    silence_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
 
 
 class Measurement(NamedTuple):

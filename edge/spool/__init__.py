@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,17 +42,23 @@ _MIB = 1024 * 1024
 _LEAST_ENDED_BYTES = _MIB
 
 
+# A TiB and ten years: beyond any box, and far from where a sum of them would overflow.
+_Mib = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+_Hours = Annotated[int, msgspec.Meta(ge=1, le=87_600)]
+
+
 class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the spool may take of the disk, per lane, and how long it keeps."""
 
-    segment_mib: int = 32
-    urgent_mib: int = 64
-    routine_mib: int = 512
-    bulk_mib: int = 4096
-    keep_receipted_h: int = 24
-    give_up_routine_h: int = 7 * 24
+    segment_mib: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    urgent_mib: _Mib = 64
+    routine_mib: _Mib = 512
+    bulk_mib: _Mib = 4096
+    keep_receipted_h: Annotated[int, msgspec.Meta(ge=0, le=87_600)] = 24
+    give_up_routine_h: _Hours = 7 * 24
     key_file: str | None = None  # encryption at rest (edge/spool/cipher.py)
-    reserve_mib: int = 64  # disk left free for URGENT: the other lanes give way near it and wait below it
+    # Disk left free for URGENT: the other lanes give way near it and wait below it.
+    reserve_mib: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 64
 
     def budget_bytes(self, lane: Lane) -> int:
         """Bytes the lane may take."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from cloud.access_config import AccessConfig, AccessMode
+from cloud.api.tokens import read_tokens
 from cloud.passwords import verify
 from cloud.store import accounts, schema
 from cloud.store.accounts import Account
 from cloud.store.database import Database
+from tests.cloud.api.apps import build
 from tests.conftest import ROOT
+from tests.threats.served import served
 from vitalwire.__main__ import main
 
 GOOD = "blue kettle on tuesday"
@@ -142,3 +147,38 @@ def test_the_commands_of_the_documentation_run_as_they_stand_there(
 def test_a_store_is_named_once(words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["account", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_token_of_the_documentation_is_known_by_its_line_and_kept_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (ROOT / "docs" / "access.md").read_text(encoding="utf-8").splitlines()
+    (call,) = [shlex.split(line)[1:] for line in lines if line.startswith("vitalwire account token")]
+    assert main(call) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    token = first.removeprefix("token, shown this once: ")
+    (tmp_path / "tokens").write_text(second.removeprefix("line for tokens_file: "))
+    assert token not in second
+    tokens = read_tokens(AccessConfig(mode=AccessMode.ACCOUNTS, tokens_file=str(tmp_path / "tokens")))
+    found = tokens.find(token)
+    assert found is not None
+    assert (found.name, found.role) == ("ward.script", "operator")
+
+
+@pytest.mark.parametrize(("name", "grant"), [("a b", "operator"), ("ab", "king"), ("ab", "operator@H1")])
+def test_a_token_no_cloud_would_take_is_not_made(name: str, grant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["account", "token", name, grant]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+
+
+async def test_a_command_without_a_token_is_told_to_give_one(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = build(database, AccessConfig(mode=AccessMode.ACCOUNTS), gateways=("gw-1",))
+    async with served(app) as api:
+        assert await asyncio.to_thread(main, ["command", "--url", api.url, "gw-1", "replay"]) == 2
+    said = capsys.readouterr().err
+    assert "--token-file" in said
+    assert "Origin" not in said

@@ -141,7 +141,10 @@ def test_restoring_an_older_store_tells_what_is_missing(
     assert main(["restore", str(made.path), "--store", str(path)]) == 0
     said = capsys.readouterr().out
     assert "row 6: it is missing: row 6 was noted, but the chain ends with row 5" in said
-    assert "audit head --accept --reason" in said
+    assert f"vitalwire account list --store {path}\n" in said
+    assert f"vitalwire audit head --accept --reason TEXT --store {path}\n" in said
+    assert audit(path, "verify") == 1
+    assert f"vitalwire audit head --accept --reason TEXT --store {path}\n" in capsys.readouterr().out
     assert audit(path, "verify") == 1
     assert audit(path, "head", "--accept", "--reason", "Monday's backup") == 0
     assert audit(path, "verify") == 0

@@ -104,6 +104,23 @@ WRONG = [
         ["broker.password_file", "no such file"],
     ),
     ('[access]\nmode = "demo"\n[api]\nlisten = "0.0.0.0:80"', ["tls.cert_file"]),
+    *((f'gateway = "a"\nheartbeat_s = {wrong}', ["heartbeat_s", ">= 0.1"]) for wrong in ("-1.0", "0", "nan")),
+    ('gateway = "a"\nheartbeat_s = 1e9', ["heartbeat_s", "<= 10"]),
+    ('gateway = "a"\n[spool]\nsegment_mib = 0', ["spool.segment_mib", ">= 1"]),
+    ('gateway = "a"\n[spool]\nkeep_receipted_h = -24', ["spool.keep_receipted_h", ">= 0"]),
+    ('gateway = "a"\n[spool]\nkey_file = "nowhere.key"', ["spool.key_file: nowhere.key", "No such file"]),
+    ('gateway = "a"\n[session]\nlabel = ""', ["session.label", "length >= 1"]),
+    (monitor('listen = "127.0.0.1:2575", silence_s = 0'), ["device[0].link: silence_s", ">= 1"]),
+    *(
+        (monitor(f'listen = "0.0.0.0:2575", peers = ["{everybody}"]'), ["device[0].link", everybody, "means everybody"])
+        for everybody in ("0.0.0.0/0", "::/0")
+    ),
+    (
+        '[access]\nmode = "demo"\n[broker]\nmqtt_listen = "127.0.0.1:4222"',
+        ["broker: client_listen", "mqtt_listen = '127.0.0.1:4222'", "different ports"],
+    ),
+    ('[access]\nmode = "demo"\n[broker]\nbuffer_max_age_s = nan', ["broker.buffer_max_age_s", ">= 60"]),
+    ('[access]\nmode = "token"\ntokens_file = "nowhere.txt"', ["access.tokens_file: nowhere.txt: no such file"]),
 ]
 
 

@@ -1,6 +1,7 @@
 """Who may sign in at the cloud: add people, give them a role, disable, list; works on the store, also while it runs.
 
 `vitalwire account add NAME --role ROLE [--hospital ID] -c CONFIG`, `account role|disable|list|password`
+`vitalwire account token NAME GRANT`
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import hashlib
 import os
 import re
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +30,7 @@ _HOSPITAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, what to do, to whom. There is no argument for a password: it would stand in `ps` and history."""
-    acts = parser.add_subparsers(dest="act", required=True, metavar="add|role|disable|list|password")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="add|role|disable|list|password|token")
     add = acts.add_parser("add", help="a new account; asks for its password")
     role = acts.add_parser("role", help="another role or hospital; signs the person out everywhere")
     disable = acts.add_parser("disable", help="no more sign-in; signs the person out everywhere")
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_anywhere(parser, (add, role, disable, password, listing))
     for act in (add, role, disable, password):
         act.add_argument("name", metavar="NAME", help="2 to 63 of a-z, 0-9, '.', '_' and '-'")
+    token = acts.add_parser("token", help="a new token for a program; needs no store and changes none")
+    token.add_argument("name", metavar="NAME", help="as the audit trail shall call it")
+    token.add_argument("grant", metavar="GRANT", help="operator, er_clinician@H1, integration:SCOPE,SCOPE@H1, ...")
     for act in (add, role):
         act.add_argument("--role", required=True, metavar="ROLE", help="er_clinician, operator, auditor, ...")
         act.add_argument("--hospital", default="", metavar="ID", help="whose patients an er_clinician sees")
@@ -46,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints what was done. Whatever changes an account is in the audit log as the command line's act."""
+    if arguments.act == "token":
+        return _token(arguments.name, arguments.grant)
     from cloud.app import store_location
     from cloud.config import read
 
@@ -54,6 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
         check_is_there(arguments.store)
     with opened_store(arguments.store or store_location(read(arguments.config))) as database:
         return _list(database) if arguments.act == "list" else _change(database, arguments)
+
+
+def _token(name: str, grant: str) -> int:
+    """Prints a token, which is kept nowhere, and the line by which a cloud knows it."""
+    from cloud.api.tokens import parse_grant
+
+    _check_name(name)
+    try:
+        parse_grant(name, grant)
+    except ValueError as error:
+        raise UsageError(f"GRANT: {error}") from None
+    token = secrets.token_urlsafe(32)
+    print(f"token, shown this once: {token}")
+    print(f"line for tokens_file: {name} {grant} {hashlib.sha256(token.encode()).hexdigest()}")
+    return 0
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name: 2 to 63 of a-z, 0-9, '.', '_' and '-'")
 
 
 def _list(database: Database) -> int:
@@ -84,8 +112,7 @@ def _add(database: Database, arguments: argparse.Namespace, now_us: int) -> None
     from cloud.passwords import hash_password
     from cloud.store import accounts
 
-    if not _NAME.fullmatch(arguments.name):
-        raise UsageError(f"{arguments.name!r} is no name: 2 to 63 of a-z, 0-9, '.', '_' and '-'")
+    _check_name(arguments.name)
     _check_role(arguments)
     if database.read_now(lambda connection: accounts.find(connection, arguments.name)):
         raise UsageError(f"{arguments.name}: there is such an account")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitalwire.command import UsageError
-from vitalwire.store_file import check_is_there
+from vitalwire.store_file import as_named, check_is_there
 from wire.configuration import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         location, heads = _where(arguments)
         match arguments.verb:
             case "verify":
-                return _verify(location, heads, arguments.noted)
+                return _verify(location, heads, arguments.noted, as_named(arguments, location))
             case "export":
                 return _export(location, arguments.file)
             case _:
@@ -86,7 +86,7 @@ def _where(arguments: argparse.Namespace) -> tuple[StoreLocation, HeadFile | Non
     return location, head_file(location, location.parent) if isinstance(location, Path) else None
 
 
-def _verify(location: StoreLocation, heads: HeadFile | None, noted: list[str]) -> int:
+def _verify(location: StoreLocation, heads: HeadFile | None, noted: list[str], named: str) -> int:
     from cloud.store.audit.reading import opened, verify
 
     _check_noted(noted)
@@ -99,7 +99,9 @@ def _verify(location: StoreLocation, heads: HeadFile | None, noted: list[str]) -
     else:
         print("no noted row to compare with: had the end been cut off, it would not be seen")
     if verdict.problems and notes:
-        print("when that is explained, such as by a restored backup: vitalwire audit head --accept --reason TEXT")
+        print(
+            f"when that is explained, such as by a restored backup: vitalwire audit head --accept --reason TEXT {named}"
+        )
     return status
 
 

@@ -22,12 +22,12 @@ def run(arguments: argparse.Namespace) -> int:
     from cloud import app
     from cloud.bus.broker import BrokerUnavailable
     from cloud.config import read
-    from cloud.store.database import StoreTooNew, StoreUnavailable
+    from cloud.store.database import StoreTooNew, StoreUnavailable, StoreUnreadable
 
     config, service = read(arguments.config), Service()
     try:
         return run_until_stopped(
             lambda: app.run(config, ready=lambda address: service.ready(), service=service), service
         )
-    except* (BrokerUnavailable, StoreUnavailable, StoreTooNew, OSError) as group:
+    except* (BrokerUnavailable, StoreUnavailable, StoreTooNew, StoreUnreadable, OSError) as group:
         raise UsageError(f"{arguments.config}: {group.exceptions[0]}") from None

@@ -54,7 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     path = f"/api/v1/gateways/{arguments.gateway}/commands"
     try:
         with httpx.Client(base_url=arguments.url, headers=headers, timeout=_TIMEOUT_S) as client:
-            command = _asked(client.post(path, json={"order": order, "expires_s": arguments.expires}))
+            answer = client.post(path, json={"order": order, "expires_s": arguments.expires})
+            if answer.status_code in (401, 403) and not headers:
+                raise UsageError(
+                    "the cloud does not know who asks: give --token-file FILE with the token of an operator, as "
+                    "`vitalwire account token NAME operator` makes one"
+                )
+            command = _asked(answer)
             deadline = time.monotonic() + arguments.wait
             while command["state"] == "pending" and time.monotonic() < deadline:
                 time.sleep(_LOOK_AGAIN_S)

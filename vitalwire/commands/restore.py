@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from vitalwire.command import UsageError
-from vitalwire.store_file import add_store_arguments, store_file
+from vitalwire.store_file import add_store_arguments, as_named, store_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,15 +31,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{store}: {restored.backup.records} records restored, under the new id {restored.store_id.hex()}")
     if restored.set_aside is not None:
         print(f"the store that was there: {restored.set_aside}")
+    named = as_named(arguments, store)
     print(
         "Everybody is signed out. What was changed of accounts since the backup is undone: new ones, disabled ones, "
-        "roles, hospitals, passwords. Do it again before the cloud starts: vitalwire account list"
+        "roles, hospitals, passwords. Do it again before the cloud starts: "
+        f"vitalwire account list {named}"
     )
-    _tell_of_audit(store)
+    _tell_of_audit(store, named)
     return 0
 
 
-def _tell_of_audit(store: Path) -> None:
+def _tell_of_audit(store: Path, named: str) -> None:
     """An older store has fewer audit rows than were noted: said now, since it will be said until it is accepted."""
     from cloud.store.audit.head import contradictions, head_file
     from cloud.store.audit.reading import ChainUnreadable, opened
@@ -54,4 +56,6 @@ def _tell_of_audit(store: Path) -> None:
     for why in wrong.values():
         print(f"audit: {why}")
     if wrong:
-        print("The cloud will say so at every start until you run: vitalwire audit head --accept --reason TEXT")
+        print(
+            f"The cloud will say so at every start until you run: vitalwire audit head --accept --reason TEXT {named}"
+        )
