@@ -40,6 +40,8 @@ _UPKEEP_S = 2.0
 _NAMING_S = 5.0
 # A person who has just enrolled the box stands beside it.
 _IDENTITY_S = 5.0
+# What the unit gives a box to open its spool at the start (TimeoutStartSec); again it may take as long.
+_OPENING_S = 900.0
 
 
 async def keep(
@@ -57,11 +59,18 @@ async def keep(
     box_clock = BoxClock(clock or SystemClock())
     configuration = ConfigurationFile(path, box_clock)
     while True:
-        resolved = configuration.start()
+        resolved, disk = configuration.start(), _Disk()
         # A task of its own: being told to end while it ends by itself is then not lost in the group within.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_run(resolved, configuration, box_clock, ready, service), name="agent")
+            agent = tasks.create_task(_run(resolved, configuration, box_clock, ready, disk), name="agent")
+            if service is not None:
+                # Around the opening and closing of the spool too, which may take longer than the watchdog waits.
+                _end_with(agent, tasks.create_task(service.feed_watchdog(disk.answer), name="watchdog"))
         _log.info("starting again with the configuration that is in force now")
+
+
+def _end_with(task: asyncio.Task[None], other: asyncio.Task[None]) -> None:
+    task.add_done_callback(lambda _: other.cancel())
 
 
 async def _run(
@@ -69,7 +78,7 @@ async def _run(
     configuration: ConfigurationFile,
     clock: BoxClock,
     ready: Callable[[], None] | None,
-    service: Service | None,
+    disk: _Disk,
 ) -> None:
     """Runs until cancelled, or returns when the configuration is another one."""
     config = resolved.config
@@ -80,6 +89,7 @@ async def _run(
     identity = _identity(config)
     is_cut_off = config.identity_dir is not None and identity is None
     await spool.open()
+    disk.opened(spool)
 
     def committed(chunk: Chunk) -> None:
         if ledger is not None:
@@ -107,8 +117,6 @@ async def _run(
     origin = max((device.origin for device in resolved.devices), default=Origin.REAL)
     try:
         async with asyncio.TaskGroup() as tasks:
-            if service is not None:
-                tasks.create_task(service.feed_watchdog(spool.answer), name="watchdog")
             tasks.create_task(outbox.run(), name="outbox")
             tasks.create_task(uplink.run(), name="uplink")
             if renewal is not None:
@@ -143,6 +151,7 @@ async def _run(
     except* RestartWanted:
         pass
     finally:
+        disk.closing()
         await spool.close()
         if ledger is not None:
             ledger.close()
@@ -165,6 +174,31 @@ async def _watch_identity(config: EdgeConfig) -> None:
         with suppress(ConfigError):
             await asyncio.to_thread(Identity, Path(config.identity_dir), config.gateway)
             raise RestartWanted
+
+
+class _Disk:
+    """What the watchdog asks: the spool while it is open, and before and after that the loop alone, for so long."""
+
+    def __init__(self) -> None:
+        self._is_open = asyncio.Event()
+        self.closing()
+
+    def opened(self, spool: Spool) -> None:
+        """From now on this one is to answer."""
+        self._spool = spool
+        self._is_open.set()
+
+    def closing(self) -> None:
+        """The next has its time to open, in which nothing is asked of the disk."""
+        self._is_open.clear()
+        self._due_s = asyncio.get_running_loop().time() + _OPENING_S
+
+    async def answer(self) -> None:
+        """Returns while all is well."""
+        if not self._is_open.is_set() and asyncio.get_running_loop().time() < self._due_s:
+            return
+        await self._is_open.wait()
+        await self._spool.answer()
 
 
 class _KnownStore:

@@ -150,9 +150,10 @@ class DeviceSession:
         await self._outbox.append(source, output.bodies, transfer=key, memos=output.memos, others=others)
 
     async def _said_goodbye(self) -> None:
-        if self.is_connected:
-            self.is_connected = False
-            await self._store(Output([DeviceEvent(EventKind.DISCONNECTED, self._clock.now_us())]))
+        async with self.turn:
+            if self.is_connected:
+                self.is_connected = False
+                await self._store(Output([DeviceEvent(EventKind.DISCONNECTED, self._clock.now_us())]))
 
     async def _watch_silence(self) -> None:
         while True:

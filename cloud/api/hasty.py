@@ -21,8 +21,8 @@ from cloud.sign_in_limits import network_of
 _HEAD_S = 10.0
 # The buffer of a connection takes a second over 512 kbit/s; a reader slower than 26 kbit/s reads no answer.
 _STALL_S, _LEAST_READ_BYTES = 10.0, 32 * 1024
-# Descriptors for the store, the broker, files and the boxes' own listener.
-_OTHER_DESCRIPTORS = 224
+# 200 of them for the listener of boxes, the others for the store, the broker and files.
+_OTHER_DESCRIPTORS = 324
 # 30 KB each: 300 MB, whatever the descriptors allow.
 _MOST_CONNECTIONS = 10_000
 # A hospital behind one address: 160 screens that are opened at once, six connections a browser.

@@ -17,7 +17,7 @@ from edge.pipeline import Pipeline
 from edge.spool import Chunk, Spool, SpoolConfig
 from tests.conftest import FakeClock
 from wire.messages import DecodeError, decode_body, decode_record
-from wire.readings import Body, Numeric, Origin, Reading, SessionEvent
+from wire.readings import Body, DeviceEvent, EventKind, Numeric, Origin, Reading, SessionEvent
 from wire.vocabulary import Metric
 
 LIMITS = AlarmLimits("t", "adult", 10, 5, {})
@@ -97,6 +97,45 @@ async def test_driver_goes_on_after_a_lost_link_and_a_crash(
     assert counts["driver_failed"] == 1
     assert counts["link_lost"] == 3
     assert script.log == ["acknowledged"] * 2
+
+
+async def test_a_goodbye_waits_for_its_turn(tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds the turn, as a hand-over to the next patient does, has what came before it already stored."""
+    hang_up = asyncio.Event()
+
+    class Hangs(Script):
+        async def stream(self, _link: object, _context: DriverContext) -> AsyncIterator[Reading | Transfer]:
+            if self.log:
+                self.done.set()
+                await asyncio.Event().wait()
+            yield transfer(80, clock, key="1")
+            self.log.append("acknowledged")
+            await hang_up.wait()
+            raise LinkLost("hung up")
+
+    script = Hangs()
+    seen: list[bool] = []
+    sessions: list[DeviceSession] = []
+
+    async def hand_over() -> None:
+        while not script.log:
+            await asyncio.sleep(0.01)
+        async with sessions[0].turn:
+            hang_up.set()
+            await asyncio.sleep(0.05)
+            seen.append(sessions[0].is_connected)
+
+    run = DeviceSession.run
+
+    async def running(session: DeviceSession) -> None:
+        sessions.append(session)
+        await run(session)
+
+    monkeypatch.setattr(DeviceSession, "run", running)
+    _, (committed, _counts) = await asyncio.gather(hand_over(), play(tmp_path, clock, script, Origin.REAL, monkeypatch))
+    assert seen == [True]
+    told = [body.kind for _origin, body in records(committed) if isinstance(body, DeviceEvent)]
+    assert told == [EventKind.CONNECTED, EventKind.DISCONNECTED]
 
 
 async def test_resent_transfer_is_acknowledged_and_not_stored_again(

@@ -222,9 +222,9 @@ def test_descriptors_are_left_for_the_store_the_broker_and_files() -> None:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, descriptors[1]))
-        assert Doorway(Counters()).most_connections == 800
+        assert Doorway(Counters()).most_connections == 700
         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, descriptors[1]))
-        assert Doorway(Counters()).most_connections == 4096 - 224
+        assert Doorway(Counters()).most_connections == 4096 - 324
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
 

@@ -19,6 +19,7 @@ from cloud import app
 from cloud.config import CloudConfig
 from cloud.store.database import Database
 from edge import agent
+from edge.commands import RestartWanted
 from edge.spool import Spool
 from tests.cloud.conftest import config as config
 from tests.wire.test_service import environment, hear
@@ -98,6 +99,44 @@ async def test_the_box_is_ready_and_feeds_the_watchdog_only_while_its_disk_answe
         while await hear(manager) != "READY=1":
             pass
         await watch(manager, lambda hang: spools[0]._thread.submit(hang), hang)
+
+
+async def test_the_box_feeds_the_watchdog_while_it_opens_its_spool_again_and_no_longer_than_that_may_take(
+    manager: socket.socket, tmp_path: Path, hang: Hang, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(f'gateway = "gw-1"\nstate_dir = "{tmp_path / "state"}"\n')
+    changed, opened = asyncio.Event(), 0
+    open_spool = Spool.open
+
+    async def opening(spool: Spool) -> None:
+        nonlocal opened
+        opened += 1
+        if opened == 2:
+            spool._thread.submit(hang)  # much to read anew
+        await open_spool(spool)
+
+    async def another_configuration(*_: object) -> None:
+        await changed.wait()
+        changed.clear()
+        raise RestartWanted
+
+    monkeypatch.setattr(Spool, "open", opening)
+    monkeypatch.setattr("edge.commands.Commands.watch_trial", another_configuration)
+    monkeypatch.setattr(agent, "_OPENING_S", 0.8)
+    service = Service(environment(manager))
+    async with running(lambda: agent.keep(path, ready=service.ready, service=service)):
+        while await hear(manager) != "READY=1":
+            pass
+        changed.set()
+        while opened < 2:
+            await hear(manager)
+        await heard_in(manager, 0.1)  # what was on its way
+        assert await heard_in(manager, 0.3) == {"WATCHDOG=1"}
+        await heard_in(manager, 0.6)
+        assert await heard_in(manager, 0.3) == set()
+        hang.end()
+        assert {await hear(manager), await hear(manager)} <= {"READY=1", "WATCHDOG=1"}
 
 
 @pytest.mark.timeout(60)

@@ -37,7 +37,7 @@ def counters() -> Counters:
 def app(tmp_path: Path, clock: FakeClock, counters: Counters) -> Iterator[FastAPI]:
     database = Database(tmp_path / "store.sqlite")
     authority = Authority(tmp_path / "authority", ["localhost"], clock)
-    register, audit = Register(database, authority, clock, ["gw-1"], days=30), Audit(database, clock)
+    register, audit = Register(database, authority, clock, ["gw-1"], days=30, late_days=365), Audit(database, clock)
     access = AccessConfig(mode=AccessMode.ACCOUNTS)
     yield build_enrolment_app(
         access=Access(access, Tokens({}), SignIns(database, clock, counters, access)),
