@@ -18,6 +18,7 @@ from cloud.api.unseen import UnseenAlerts
 from cloud.commands import Commands
 from cloud.store.commands import PENDING
 from cloud.store.reader import StoredSession, StoreReader
+from cloud.words import elsewhere_json
 from wire.commands import NewSession
 
 router = APIRouter()
@@ -85,6 +86,28 @@ async def view_closing(session_id: str, request: Request) -> Response:
     session = await check_session(request, session_id)
     found = await _commands(request).of_order(session.gateway, NewSession(session_id), most=_MOST)
     return Json({"closed_us": session.closed_us, "commands": [command._asdict() for command in found]})
+
+
+@router.get("/api/v1/routing", dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "list sessions to route"))])
+async def list_to_route(request: Request) -> Response:
+    """Open sessions, newest first, each with the hospitals it is routed to and whether any hospital sees it."""
+    reach = reach_of(request)
+    reader: StoreReader = request.app.state.reader
+    found = await asyncio.to_thread(lambda: reader.sessions(most=_MOST + 1, open_only=True))
+    named = await reach.named_hospitals()
+    return Json(
+        {
+            "truncated": len(found) > _MOST,
+            "sessions": [
+                {
+                    **elsewhere_json(session),
+                    "hospitals": sorted(reach.hospitals_of(session.session_id)),
+                    "is_seen": reach.is_seen(session.session_id, named),
+                }
+                for session in found[:_MOST]
+            ],
+        }
+    )
 
 
 @router.get("/api/v1/unseen-alerts", dependencies=[Depends(Requires(Permission.ROUTE_SESSIONS, "list unseen alerts"))])

@@ -65,8 +65,8 @@ BODIES = st.one_of(
         [b'{"hospital": "H1"}', b'{"reason": "x"}', b'{"name": "a", "password": "b"}', b"[[[[", b'{"a": 1e999}']
     ),
 )
-# What break-glass chooses from, and what its auditor reviews: the vehicle, and nothing of the patient.
-MAY_NAME_AN_AMBULANCE = ("/api/v1/elsewhere", "/api/v1/break-glass")
+# What break-glass chooses from, its auditor reviews and a dispatcher routes: the vehicle, and nothing of the patient.
+MAY_NAME_AN_AMBULANCE = ("/api/v1/elsewhere", "/api/v1/break-glass", "/api/v1/routing")
 
 Told = tuple[int, bytes, list[tuple[str, str]]]
 

@@ -195,6 +195,42 @@ async def test_a_session_goes_to_hospitals_that_somebody_names_and_leaves_any(
     assert (await dispatcher.post(path, json={"hospital": "H9", "routed": False})).status_code == 200
 
 
+async def test_the_dispatcher_finds_what_to_route_and_no_home(app: FastAPI, database: Database) -> None:
+    home = record(SessionEvent("s8", SessionKind.HOME, SessionPhase.OPENED, NOW_US + 1, "Flat 3"), session_id="s8")
+    closed = record(SessionEvent("s7", SessionKind.MISSION, SessionPhase.OPENED, NOW_US + 2, "S7"), session_id="s7")
+    over = record(SessionEvent("s7", SessionKind.MISSION, SessionPhase.CLOSED, NOW_US + 3, "S7"), session_id="s7")
+    more = [frame([home, closed, over], 7, lane=Lane.URGENT)]
+    Appender(database, FakeClock()).append([Incoming("vw.1.gw-1.up.urgent", one) for one in more])
+    await boards_consumer(database, Counters(), lambda session_id: None).catch_up()
+    dispatcher, clinician = [await signed_in(app, database, one) for one in (DISPATCHER, ONE)]
+    told = (await dispatcher.get("/api/v1/routing")).json()
+    sessions = {each["session_id"]: each for each in told["sessions"]}
+    assert told["truncated"] is False
+    assert "s7" not in sessions
+    assert told["sessions"][0] == {
+        "session_id": "s8",
+        "kind": "home",
+        "label": "",
+        "origin": sessions["s1"]["origin"],
+        "opened_us": NOW_US + 1,
+        "hospitals": [],
+        "is_seen": False,
+    }
+    assert (sessions["s1"]["label"], sessions["s1"]["hospitals"], sessions["s1"]["is_seen"]) == ("S1", ["H1"], True)
+    assert (await clinician.get("/api/v1/routing")).status_code == 403
+    # Routed to a hospital whose last person has left, it is seen by nobody.
+    await signed_in(app, database, person("five", "er_clinician", "H5"))
+    await app.state.reach.route("s3", "H5", is_routed=True, routed_by="test")
+    for is_seen in (True, False):
+        again = (await dispatcher.get("/api/v1/routing")).json()["sessions"]
+        assert [(each["hospitals"], each["is_seen"]) for each in again if each["session_id"] == "s3"] == [
+            (["H5"], is_seen)
+        ]
+        database.transaction(lambda connection: accounts.change(connection, "five", NOW_US, is_disabled=1))
+    looks = [(who, result) for who, action, _, _, result in audited(database) if action == "list sessions to route"]
+    assert looks == [("disp", "allowed"), ("one", "refused"), ("disp", "allowed"), ("disp", "allowed")]
+
+
 async def test_open_alerts_that_no_hospital_sees_are_counted_and_told(
     app: FastAPI, database: Database, feed: Feed, caplog: pytest.LogCaptureFixture
 ) -> None:
